@@ -1,0 +1,95 @@
+"""bnas: a pretrained PyTorch network in, a family of measured INT8 subnetworks out.
+
+The whole product in Python is in the README; the architecture is in docs/design.md. Names are imported when
+they are first used, so that `import bnas` is quick and needs no optional package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnas.commands.extract import extract_subnet
+    from bnas.data import DataConfig, load_data
+    from bnas.errors import BnasError
+    from bnas.export import Artefact, OpenVinoIR, export, verify
+    from bnas.graph import ChannelGraph, trace
+    from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement, campaign, fit_latency
+    from bnas.models import ModelConfig, load_model
+    from bnas.quantize import NncfPTQ, quantize
+    from bnas.report import Report
+    from bnas.search import Candidate, Objective, ParetoFront, SearchConfig, search
+    from bnas.space import Choice, SearchSpace, SpaceRules, SubnetConfig, derive_space
+    from bnas.supernet import Supernet, reorder_channels
+    from bnas.train import PretrainConfig, Stage, TrainConfig, evaluate, pretrain, recalibrate, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "bnas.commands.extract": ("extract_subnet",),
+    "bnas.data": ("DataConfig", "load_data"),
+    "bnas.errors": ("BnasError",),
+    "bnas.export": ("Artefact", "OpenVinoIR", "export", "verify"),
+    "bnas.graph": ("ChannelGraph", "trace"),
+    "bnas.measure": ("HwConfig", "LatencyModel", "MeasureConfig", "Measurement", "campaign", "fit_latency"),
+    "bnas.models": ("ModelConfig", "load_model"),
+    "bnas.quantize": ("NncfPTQ", "quantize"),
+    "bnas.report": ("Report",),
+    "bnas.search": ("Candidate", "Objective", "ParetoFront", "SearchConfig", "search"),
+    "bnas.space": ("Choice", "SearchSpace", "SpaceRules", "SubnetConfig", "derive_space"),
+    "bnas.supernet": ("Supernet", "reorder_channels"),
+    "bnas.train": ("PretrainConfig", "Stage", "TrainConfig", "evaluate", "pretrain", "recalibrate", "train"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Artefact",
+    "BnasError",
+    "Candidate",
+    "ChannelGraph",
+    "Choice",
+    "DataConfig",
+    "HwConfig",
+    "LatencyModel",
+    "MeasureConfig",
+    "Measurement",
+    "ModelConfig",
+    "NncfPTQ",
+    "Objective",
+    "OpenVinoIR",
+    "ParetoFront",
+    "PretrainConfig",
+    "Report",
+    "SearchConfig",
+    "SearchSpace",
+    "SpaceRules",
+    "Stage",
+    "SubnetConfig",
+    "Supernet",
+    "TrainConfig",
+    "campaign",
+    "derive_space",
+    "evaluate",
+    "export",
+    "extract_subnet",
+    "fit_latency",
+    "load_data",
+    "load_model",
+    "pretrain",
+    "quantize",
+    "recalibrate",
+    "reorder_channels",
+    "search",
+    "trace",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bnas' has no attribute '{name}'")
+    home = importlib.import_module(_HOME[name])
+    # `bnas.train` is the package itself, which can be called like its function (see callable_package).
+    return home if _HOME[name] == f"bnas.{name}" else getattr(home, name)

@@ -60,7 +60,9 @@ def make(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     else:
         size, channels = CLASSIFIERS[name], 1 if name == "tiny_resnet" else 3
-        model, _ = load_model(ModelConfig(name=name, weights="none"), num_classes=10, shape=(channels, size, size))
+        model, _ = load_model(
+            ModelConfig(name=name, weights="none"), num_classes=10, shape=(channels, size, size)
+        )
     return oracles.randomize_norms(model).eval(), (torch.randn(2, channels, size, size),)
 
 
@@ -121,7 +123,9 @@ def test_almost_all_channels_are_free(built: Built) -> None:
             for segment in layer.writes:
                 if segment.group not in outputs:
                     total += segment.size
-                    free += segment.size if segment.group and built.graph.group_by_name[segment.group].free else 0
+                    free += (
+                        segment.size if segment.group and built.graph.group_by_name[segment.group].free else 0
+                    )
     assert free >= 0.95 * total or built.name == "ssd300_vgg16"
 
 

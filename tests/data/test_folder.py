@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bnas.data import DataConfig, batches, load_data
+from bnas.data.folder import FolderImages, random_crop
+from bnas.errors import DataError
+
+COLOURS = {"n01": (200, 10, 10), "n02": (10, 200, 10), "n03": (10, 10, 200)}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three classes of one colour each, 4 training and 2 test images, of unequal sizes, modes and names."""
+    for part, n in (("train", 4), ("val", 2)):
+        for name, colour in COLOURS.items():
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                image = Image.new("RGB", (40 + 10 * i, 50), colour)
+                if i == 3:
+                    image.convert("P").save(folder / f"{i}.png")
+                else:
+                    image.save(folder / f"{i}.{'JPEG' if i else 'jpg'}", quality=95)
+            (folder / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def config(root: Path | None, **options: object) -> DataConfig:
+    given = {"name": "imagenet", "channels": 3, "val_images": 3, "batch_workers": 2} | options
+    return DataConfig(root=None if root is None else str(root), **given)  # type: ignore[arg-type]
+
+
+def test_the_splits_of_an_imagenet_folder(root: Path) -> None:
+    data = load_data(config(root))
+    assert (len(data.train), len(data.val), len(data.test)) == (9, 3, 6)
+    assert data.train.classes == ("n01", "n02", "n03")
+    train, val, test = data.train, data.val, data.test
+    assert isinstance(train, FolderImages)
+    assert isinstance(val, FolderImages)
+    assert isinstance(test, FolderImages)
+    assert not set(train.paths) & set(val.paths)
+    assert all(path.parent.parent.name == "train" for path in train.paths + val.paths)
+    assert all(path.parent.parent.name == "val" for path in test.paths)
+    assert val.labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("augment", [None, 5])
+def test_images_are_cropped_and_normalised(root: Path, augment: int | None) -> None:
+    data = load_data(config(root, size=24))
+    images, labels = data.train.batch(range(9), augment=augment)
+    assert images.shape == (9, *data.train.shape) == (9, 3, 24, 24)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    for image, label in zip(images, labels, strict=True):
+        colour = torch.tensor(list(COLOURS.values())[label]) / 255
+        expected = ((colour - mean) / std).view(3, 1, 1).expand(3, 24, 24)
+        assert torch.allclose(image, expected, atol=0.05)  # JPEG moves a grey level or two
+
+
+def test_evaluation_takes_the_centre(tmp_path: Path) -> None:
+    """A 64 x 32 image, left half black: resized to 37 pixels high, the centre 32 x 32 is half black."""
+    for part in ("train", "val"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        for i in range(2):
+            pixels = np.zeros((32, 64, 3), np.uint8)
+            pixels[:, 32:] = 255
+            Image.fromarray(pixels).save(tmp_path / part / "a" / f"{i}.png")
+    image = load_data(config(tmp_path, val_images=1)).test.batch([0])[0][0, 0]
+    assert image[:, :14].unique().numel() == 1
+    assert image[:, 18:].unique().numel() == 1
+    assert image[0, 0] < image[0, -1]
+
+
+def noisy(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for path in root.rglob("*.JPEG"):
+        Image.fromarray(rng.integers(0, 256, (48, 60, 3), dtype=np.uint8)).save(path)
+
+
+def test_augmentation_is_fixed_by_its_seed_whatever_the_threads(root: Path) -> None:
+    noisy(root)
+    one, three = (load_data(config(root, batch_workers=n)).train for n in (1, 3))
+    first, _ = one.batch(range(9), augment=7)
+    assert torch.equal(first, three.batch(range(9), augment=7)[0])
+    assert not torch.equal(first, one.batch(range(9), augment=8)[0])
+    assert not torch.equal(first, one.batch(range(9))[0])
+
+
+def test_batches_of_files_resume_where_they_were(root: Path) -> None:
+    noisy(root)
+    images = load_data(config(root)).train
+    whole = list(batches(images, 2, augment=lambda number: number))
+    rest = list(batches(images, 2, augment=lambda number: number, start=2))
+    assert len(whole) == len(rest) + 2
+    for (x, _), (y, _) in zip(whole[2:], rest, strict=True):
+        assert torch.equal(x, y)
+
+
+def test_random_crops_stay_inside_and_have_the_area_and_ratio_they_should() -> None:
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(300):
+        top, left, height, width = random_crop(120, 150, rng)
+        assert 0 <= top <= 120 - height
+        assert 0 <= left <= 150 - width
+        assert 0.7 < width / height < 1.4
+        areas.append(height * width / (120 * 150))
+    assert min(areas) > 0.07
+    assert min(areas) < 0.2
+    assert max(areas) > 0.7
+
+
+def test_a_very_long_image_is_cropped_in_its_centre() -> None:
+    assert random_crop(1000, 2, np.random.default_rng(0)) == (498, 0, 3, 2)
+
+
+def no_root(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def no_val(root: Path) -> None:
+    shutil.rmtree(root / "val")
+
+
+def no_classes(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    (root / "train").mkdir()
+
+
+def empty_class(root: Path) -> None:
+    for path in (root / "train" / "n02").iterdir():
+        if path.name != "notes.txt":
+            path.unlink()
+
+
+def class_missing_in_val(root: Path) -> None:
+    shutil.rmtree(root / "val" / "n03")
+
+
+def class_missing_in_train(root: Path) -> None:
+    (root / "val" / "n09").mkdir()
+    Image.new("RGB", (9, 9)).save(root / "val" / "n09" / "0.png")
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (no_root, "no such folder: {root}; expected there: train/<class>"),
+        (no_val, "no such folder: {root}/val; expected there: train/<class>"),
+        (no_classes, "{root}/train: no class folder in it"),
+        (empty_class, "{root}/train/n02: class folder without an image"),
+        (class_missing_in_val, "class 'n03' is a folder in {root}/train and not in {root}/val"),
+        (class_missing_in_train, "class 'n09' is a folder in {root}/val and not in {root}/train"),
+    ],
+)
+def test_a_folder_that_is_no_imagenet_folder(root: Path, damage: Callable[[Path], None], text: str) -> None:
+    damage(root)
+    with pytest.raises(DataError, match=text.format(root=root)):
+        load_data(config(root))
+
+
+def cut(jpeg: bytes) -> bytes:
+    return jpeg[: len(jpeg) // 2]
+
+
+@pytest.mark.parametrize("damage", [cut, lambda _: b"", lambda _: b"not an image"])
+def test_an_unreadable_image_is_named(root: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = root / "val" / "n02" / "1.JPEG"
+    packed = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(packed, "JPEG")
+    path.write_bytes(damage(packed.getvalue()))
+    with pytest.raises(DataError, match=f"{path}: cannot be read as an image"):
+        list(batches(load_data(config(root)).test, 2))
+
+
+def test_an_image_deleted_meanwhile_is_named(root: Path) -> None:
+    data = load_data(config(root))
+    (root / "val" / "n01" / "0.jpg").unlink()
+    with pytest.raises(DataError, match=r"val/n01/0.jpg: cannot be read as an image"):
+        data.test.batch([0])
+
+
+def test_grey_is_refused_for_colour_images(root: Path) -> None:
+    with pytest.raises(DataError, match="data.channels: .* set 3, got 1"):
+        load_data(config(root, channels=1))
+
+
+def test_without_a_root_it_says_what_is_expected() -> None:
+    with pytest.raises(DataError, match="needs data.root=FOLDER; expected there: train/<class>"):
+        load_data(config(None))
