@@ -11,9 +11,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from bnas.errors import BnasError, ConfigError, RunError
@@ -40,6 +43,8 @@ def write_json(path: Path | str, x: Any) -> None:
 def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
     """Let `writer` make a file under a temporary name beside `path` (same suffix), then rename it to `path`.
 
+    A Ctrl-C waits until the file is whole.
+
     Raises:
         RunError: the file cannot be written: full disk, read-only folder.
     """
@@ -48,9 +53,10 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
-        writer(aside)
-        _flush(aside)
-        os.replace(aside, path)
+        with _uninterrupted():
+            writer(aside)
+            _flush(aside)
+            os.replace(aside, path)
     except BaseException as error:
         reason = _reason(error, path.parent)
         with suppress(OSError):
@@ -62,8 +68,10 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
         _flush(path.parent)
 
 
-def read_json(path: Path | str, cls: type[T]) -> T:
-    """The `cls` that a JSON file holds.
+def read_json(
+    path: Path | str, cls: type[T], *, mend: str = "delete it and run the command that made it again"
+) -> T:
+    """The `cls` that a JSON file holds; `mend` is what to do about a damaged one.
 
     Raises:
         RunError: the file is missing, unreadable or damaged.
@@ -72,9 +80,7 @@ def read_json(path: Path | str, cls: type[T]) -> T:
     try:
         return from_plain(cls, json.loads(_read(path)))
     except (ValueError, RecursionError, ConfigError) as error:
-        raise RunError(
-            f"{path} is damaged: {error}; delete it and run the command that made it again"
-        ) from error
+        raise RunError(f"{path} is damaged: {error}; {mend}") from error
 
 
 def append_jsonl(path: Path | str, x: Any) -> None:
@@ -87,7 +93,7 @@ def append_jsonl(path: Path | str, x: Any) -> None:
     line = json.dumps(to_plain(x), separators=(",", ":")).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab+") as file:
+        with _uninterrupted(), open(path, "ab+") as file:
             _cut_torn_end(file.fileno())
             file.write(line)
             file.flush()
@@ -138,6 +144,23 @@ def _read(path: Path) -> bytes:
 
 def _fill(path: Path, data: bytes) -> None:
     path.write_bytes(data)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a Ctrl-C that comes now act when this ends."""
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came:
+        usual(*came[0])
 
 
 def _flush(path: Path) -> None:

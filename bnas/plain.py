@@ -222,9 +222,9 @@ def _variant(cls: type, data: Mapping[str, Any], where: str, default: Any) -> ty
     if "kind" in data:
         kind = data["kind"]
         if not isinstance(kind, str) or kind not in variants:
-            guess = did_you_mean(str(kind), variants)
-            allowed = f"; allowed: {', '.join(sorted(variants))}" if "known:" not in guess else ""
-            raise ConfigError(f"{_join(where, 'kind')}: no such kind {kind!r}{guess}{allowed}")
+            raise ConfigError(
+                f"{_join(where, 'kind')}: no such kind {kind!r}{did_you_mean(str(kind), variants)}"
+            )
         return variants[kind]
     if isinstance(default, cls):
         return type(default)

@@ -8,7 +8,7 @@ from bnas.errors import ConfigError
 
 def test_an_unknown_data_set_gets_a_suggestion() -> None:
     with pytest.raises(
-        ConfigError, match="data.name: no data set 'fashion_mnits'; did you mean 'fashion_mnist'"
+        ConfigError, match=r"data.name: no data set 'fashion_mnits'; did you mean 'fashion_mnist'"
     ):
         load_data(DataConfig(name="fashion_mnits"))
 

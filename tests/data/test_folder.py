@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2 as transforms
 
 from bnas.data import DataConfig, batches, load_data
 from bnas.data.folder import FolderImages, random_crop
@@ -27,7 +28,9 @@ def root(tmp_path: Path) -> Path:
             for i in range(n):
                 image = Image.new("RGB", (40 + 10 * i, 50), colour)
                 if i == 3:
-                    image.convert("P").save(folder / f"{i}.png")
+                    image.quantize(2).save(folder / f"{i}.png")
+                elif i == 2:
+                    image.convert("CMYK").save(folder / f"{i}.JPEG", quality=95)
                 else:
                     image.save(folder / f"{i}.{'JPEG' if i else 'jpg'}", quality=95)
             (folder / "notes.txt").write_text("no image")
@@ -65,24 +68,49 @@ def test_images_are_cropped_and_normalised(root: Path, augment: int | None) -> N
         assert torch.allclose(image, expected, atol=0.05)  # JPEG moves a grey level or two
 
 
-def test_evaluation_takes_the_centre(tmp_path: Path) -> None:
-    """A 64 x 32 image, left half black: resized to 37 pixels high, the centre 32 x 32 is half black."""
-    for part in ("train", "val"):
-        (tmp_path / part / "a").mkdir(parents=True)
-        for i in range(2):
-            pixels = np.zeros((32, 64, 3), np.uint8)
-            pixels[:, 32:] = 255
-            Image.fromarray(pixels).save(tmp_path / part / "a" / f"{i}.png")
-    image = load_data(config(tmp_path, val_images=1)).test.batch([0])[0][0, 0]
-    assert image[:, :14].unique().numel() == 1
-    assert image[:, 18:].unique().numel() == 1
-    assert image[0, 0] < image[0, -1]
-
-
 def noisy(root: Path) -> None:
     rng = np.random.default_rng(0)
     for path in root.rglob("*.JPEG"):
         Image.fromarray(rng.integers(0, 256, (48, 60, 3), dtype=np.uint8)).save(path)
+
+
+def test_evaluation_is_torchvisions_resize_and_centre_crop(root: Path) -> None:
+    noisy(root)
+    images = load_data(config(root, size=28)).test
+    assert isinstance(images, FolderImages)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(32),
+            transforms.CenterCrop(28),
+            transforms.PILToTensor(),
+            transforms.ToDtype(torch.float32, scale=True),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    for i, path in enumerate(images.paths):
+        with Image.open(path) as file:
+            assert torch.allclose(images.batch([i])[0][0], reference(file.convert("RGB")), atol=1e-5)
+
+
+def test_training_sees_crops_of_many_sizes_and_their_mirror_images(root: Path) -> None:
+    """Red grows with the column and green with the row, so that an image shows where it was cut out."""
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = 2 * np.arange(100), 2 * np.arange(100)[:, None]
+    Image.fromarray(pixels).save(root / "train" / "n01" / "0.jpg", quality=100)
+    images = load_data(config(root)).train
+    assert isinstance(images, FolderImages)
+    index = images.paths.index(root / "train" / "n01" / "0.jpg")
+    areas, mirrored = [], set()
+    for seed in range(40):
+        red, green, _ = images.batch([index], augment=seed)[0][0]
+        across = (red[:, -1] - red[:, 0]).mean().item() * 0.229 * 255 / 2
+        down = (green[-1] - green[0]).mean().item() * 0.224 * 255 / 2
+        assert down > 0
+        areas.append(abs(across) * down / 100**2)
+        mirrored.add(across < 0)
+    assert mirrored == {False, True}
+    assert min(areas) < 0.3
+    assert max(areas) > 0.6
 
 
 def test_augmentation_is_fixed_by_its_seed_whatever_the_threads(root: Path) -> None:
@@ -190,10 +218,10 @@ def test_an_image_deleted_meanwhile_is_named(root: Path) -> None:
 
 
 def test_grey_is_refused_for_colour_images(root: Path) -> None:
-    with pytest.raises(DataError, match="data.channels: .* set 3, got 1"):
+    with pytest.raises(DataError, match=r"data.channels: .* set 3, got 1"):
         load_data(config(root, channels=1))
 
 
 def test_without_a_root_it_says_what_is_expected() -> None:
-    with pytest.raises(DataError, match="needs data.root=FOLDER; expected there: train/<class>"):
+    with pytest.raises(DataError, match=r"needs data.root=FOLDER; expected there: train/<class>"):
         load_data(config(None))

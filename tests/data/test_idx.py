@@ -124,7 +124,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_without_a_root_it_says_where_the_set_comes_from() -> None:
-    with pytest.raises(DataError, match="needs data.root=FOLDER.*apt install dataset-fashion-mnist"):
+    with pytest.raises(DataError, match=r"needs data.root=FOLDER.*apt install dataset-fashion-mnist"):
         load_data(config(None))
 
 

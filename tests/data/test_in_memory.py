@@ -76,6 +76,7 @@ def test_every_augmented_image_is_a_shifted_maybe_mirrored_one() -> None:
     assert {flipped for _, flipped, _, _ in found} == {False, True}
     assert {0, 4} <= {dy for _, _, dy, _ in found}
     assert {0, 4} <= {dx for _, _, _, dx in found}
+    assert len({(dy, dx) for _, _, dy, dx in found}) > 10, "the two directions are drawn apart"
 
 
 def test_without_flip_and_shift_nothing_is_changed() -> None:

@@ -12,6 +12,7 @@ import torch
 from bnas.data import Batch, DataConfig, batches, epoch_order
 from bnas.data.splits import split_indices, stratified
 from bnas.errors import ConfigError, DataError
+from bnas.plain import from_plain
 
 
 @dataclass
@@ -144,19 +145,21 @@ def test_fewer_training_images_leave_the_val_split_as_it_is() -> None:
 def test_more_images_than_there_are_is_an_error(wanted: dict[str, int], text: str) -> None:
     labels = np.arange(100) % 10
     with pytest.raises(DataError, match=text):
-        split_indices(labels, labels[:30], DataConfig(**wanted))
+        split_indices(labels, labels[:30], DataConfig(**wanted))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"size": 0}, "data.size: must be at least 8, got 0"),
-        ({"channels": 2}, r"data.channels: must be 1 \(grey\) or 3 \(colour\), got 2"),
-        ({"val_images": 0}, "data.val_images: must be at least 1, got 0"),
-        ({"max_shift": -1}, "data.max_shift: must be at least 0, got -1"),
-        ({"max_shift": 32}, "data.max_shift: must be below data.size=32, got 32"),
+        ({"size": 0}, "size: must be at least 8, got 0"),
+        ({"channels": 2}, r"channels: must be 1 \(grey\) or 3 \(colour\), got 2"),
+        ({"val_images": 0}, "val_images: must be at least 1, got 0"),
+        ({"max_shift": -1}, "max_shift: must be at least 0, got -1"),
+        ({"max_shift": 32}, "max_shift: must be below size=32, got 32"),
     ],
 )
 def test_values_out_of_range_name_their_option(wrong: dict[str, int], text: str) -> None:
-    with pytest.raises(ConfigError, match=text):
-        DataConfig(**wrong)
+    with pytest.raises(ConfigError, match=f"^{text}"):
+        DataConfig(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"^data\.{text}"):
+        from_plain(DataConfig, wrong, "data")

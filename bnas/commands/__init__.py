@@ -1,0 +1,44 @@
+"""The commands of `python -m bnas`, in the order of the work: one short file each, a function of a `Project`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from bnas.commands.invocation import Command, Invocation
+
+
+def _later(module: str, function: str) -> Callable[[Invocation], None]:
+    """A command whose module is imported when it runs: `--help` must not wait for torch."""
+
+    def run(invocation: Invocation) -> None:
+        getattr(importlib.import_module(f"bnas.commands.{module}"), function)(invocation)
+
+    return run
+
+
+_STAGES = {
+    "pretrain": "get the original network: its published weights, or train it when there are none",
+    "build": "trace the model and derive its search space; says what is elastic, what is frozen and why",
+    "train": "train the super-network stage by stage (does pretrain and build first where needed)",
+    "measure": "time sample subnets on this machine and fit the latency predictor",
+    "search": "search accuracy against latency, then verify the front on this machine",
+    "extract": "take the chosen subnets A, B and C out as plain modules",
+    "quantize": "quantize them, and the original network, to INT8",
+    "export": "write their FP32 networks too, and check every file against the torch module",
+    "verify": "accuracy on the held-out test images and interleaved latency of every exported file",
+    "report": "the table, report.json and report.html",
+}
+
+COMMANDS: dict[str, Command] = {
+    **{name: Command(name=name, help=help, run=_later("stages", "command")) for name, help in _STAGES.items()},
+    "run": Command(
+        name="run", help="all of the above, skipping what is done", run=_later("stages", "command")
+    ),
+    "show": Command(
+        name="show", help="a run at a glance, or one of its files: show space, show A, show report",
+        run=_later("show", "command"),
+    ),
+}  # fmt: skip
+
+__all__ = ["COMMANDS", "Command", "Invocation"]

@@ -1,0 +1,39 @@
+"""`bnas pretrain`: the original network, from published weights or trained here."""
+
+from __future__ import annotations
+
+from bnas import progress
+from bnas.commands.project import PRETRAINED, Made, Project
+from bnas.train import evaluate
+from bnas.train import pretrain as train_network
+
+
+def pretrain(project: Project) -> Made:
+    """Leave the original network's weights in the run folder."""
+    config, data, source = project.config, project.data, project.weights_source
+    if source is not None:
+        model, _ = project.fresh_model(weights=True)
+    else:
+        if config.model.weights == "auto":
+            progress.say(
+                f"{config.model.name} has no published weights for the {len(data.train.classes)} classes of "
+                f"data={data.name} ({len(data.train)} images at {config.data.size}×{config.data.size}): training "
+                "it here; for ImageNet: data=imagenet data.root=/path/to/imagenet"
+            )
+        model, _ = project.fresh_model()
+        train_network(
+            model,
+            data,
+            config.pretrain,
+            seed=config.seed,
+            checkpoint=project.folder.path("checkpoints", "pretrain"),
+            tensorboard=project.folder.path("tensorboard", "pretrain"),
+        )
+    top1_percent = evaluate(model, data.val)
+    project.write_weights(model, PRETRAINED)
+    how = f"with the weights {source}" if source else "trained here"
+    return Made(
+        paths=(PRETRAINED,),
+        line=f"{config.model.name} {how}, top-1 {top1_percent:.2f} % on {len(data.val)} validation images → "
+        f"{project.folder.path(PRETRAINED)}",
+    )

@@ -1,0 +1,171 @@
+"""A run that commands work on: its configuration, its folder, and what earlier stages left there."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model as read_weights
+from safetensors.torch import save_model as write_weights
+from torch import Tensor, nn
+
+from bnas.commands.invocation import Invocation
+from bnas.compose import compose
+from bnas.config import RunConfig
+from bnas.data import ImageSplits, load_data
+from bnas.errors import ConfigError, RunError
+from bnas.files import read_json, write_with
+from bnas.graph import ChannelGraph
+from bnas.models import load_model, weights_for
+from bnas.plain import from_plain
+from bnas.run_folder import RunFolder, newest
+from bnas.space import SearchSpace
+from bnas.supernet import Supernet
+
+if TYPE_CHECKING:
+    from bnas.models import ModelConfig
+
+PRETRAINED = "weights/pretrained.safetensors"
+SUPERNET = "weights/supernet.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a stage made: paths in the run folder, and the one line that says so."""
+
+    paths: tuple[str, ...]
+    line: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """One run, opened. Everything that takes time is made when it is first asked for."""
+
+    config: RunConfig
+    plain: Mapping[str, Any]
+    folder: RunFolder
+
+    @cached_property
+    def data(self) -> ImageSplits:
+        return load_data(self.config.data)
+
+    @property
+    def weights_source(self) -> str | None:
+        """Where the original network's weights come from; None: the run pretrains it."""
+        return weights_for(self.config.model, len(self.data.train.classes))
+
+    def fresh_model(self, *, weights: bool = False) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network as its family makes it, with its published weights if asked, and example inputs."""
+        config: ModelConfig = self.config.model
+        if not weights:
+            config = from_plain(type(config), {"name": config.name, "options": config.options, "weights": "none"})
+        images = self.data.train
+        return load_model(
+            config, num_classes=len(images.classes), shape=images.shape, seed=self.config.seed
+        )
+
+    @property
+    def example(self) -> Tensor:
+        """One random image [1, C, H, W]."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        return torch.randn(1, *self.data.train.shape, generator=generator)
+
+    def original(self) -> nn.Module:
+        """The original network with the weights that `pretrain` left."""
+        model, _ = self.fresh_model()
+        return self.read_weights(model, PRETRAINED, "pretrain")
+
+    @cached_property
+    def graph(self) -> ChannelGraph:
+        return read_json(self.folder.path("graph.json"), ChannelGraph)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return read_json(self.folder.path("space.json"), SearchSpace)
+
+    def supernet(self, *, trained: bool) -> Supernet:
+        """The super-network with the weights of `train`, or with those it is made with."""
+        model, _ = self.fresh_model()
+        supernet = Supernet(model, self.graph, self.space)
+        if trained:
+            self.read_weights(supernet.model, SUPERNET, "train")
+        return supernet
+
+    def read_weights(self, model: nn.Module, name: str, command: str) -> nn.Module:
+        """Fill `model` from a safetensors file of the run.
+
+        Raises:
+            RunError: the file is missing, damaged or of another model; says which command makes it.
+        """
+        path = self.folder.path(name)
+        try:
+            read_weights(model, path)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(
+                f"{path} cannot be read ({reason}); make it again with: python -m bnas {command} --force"
+            ) from error
+        return model.eval()
+
+    def write_weights(self, model: nn.Module, name: str) -> None:
+        """Write the state of `model` to a safetensors file of the run."""
+        write_with(self.folder.path(name), lambda path: write_weights(model, str(path)))
+
+    @property
+    def hw_folder(self) -> str:
+        """The part of the run folder's paths that belongs to the hardware."""
+        return self.config.hw.name
+
+
+def open_project(invocation: Invocation) -> Project:
+    """The run that a command line is about: of `conf=`, or the newest one with the overrides on top.
+
+    Raises:
+        ConfigError, RunError: options that do not exist or do not fit; no run yet.
+    """
+    if invocation.conf is not None:
+        plain = compose(invocation.conf, invocation.overrides, invocation.hw)
+    else:
+        runs = next((v for k, _, v in (o.partition("=") for o in invocation.overrides) if k == "runs"), "runs")
+        latest = newest(Path(runs))
+        plain = latest.config()
+        if invocation.overrides or invocation.hw:
+            plain = compose(str(latest.path("config.yaml")), invocation.overrides, invocation.hw)
+        plain.setdefault("runs", str(latest.root.parent))
+    project = _from_plain(plain)
+    if invocation.conf is None and project.folder.root != latest.root and not project.folder.exists():
+        raise RunError(f"{project.folder} does not exist; start it with: python -m bnas run conf=… name=…")
+    return project
+
+
+def open_run(path: str | Path) -> Project:
+    """The run in a folder, as it was left.
+
+    Raises:
+        RunError: there is no run in that folder.
+    """
+    folder = RunFolder(Path(path))
+    return _from_plain(folder.config(), folder)
+
+
+def _from_plain(plain: dict[str, Any], folder: RunFolder | None = None) -> Project:
+    for name in plain.get("plugins") or ():
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # the user's own module may raise anything
+            raise ConfigError(f"plugins: {name} cannot be imported: {error}") from error
+    config = from_plain(RunConfig, plain)
+    torch.set_num_threads(config.threads or _cores())
+    return Project(config, plain, folder or RunFolder(Path(config.runs) / config.name))
+
+
+def _cores() -> int:
+    from bnas.measure.hardware import physical_cores
+
+    return physical_cores()

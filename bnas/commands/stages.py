@@ -1,0 +1,201 @@
+"""The stages of a run in order: what each depends on, and when it has to be done (again)."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bnas import progress
+from bnas.commands.invocation import Invocation
+from bnas.commands.project import Made, Project, open_project
+from bnas.errors import RunError
+from bnas.files import read_json, write_json
+from bnas.plain import digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOf:
+    """One stage: `bnas/commands/<name>.py` has a function of that name, (Project) -> Made.
+
+    `options` are the sections (or section.option) whose change makes it out of date, `after` the stages it
+    needs; those in `implied` are done first where missing, of the others the person is told. `leaves` are the
+    paths it writes before it is done; {hw} stands for the hardware's name.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    implied: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        StageOf(
+            name="pretrain",
+            options=("seed", "model", "data", "pretrain"),
+            leaves=("checkpoints/pretrain", "tensorboard/pretrain"),
+        ),
+        StageOf(name="build", options=("seed", "model", "data", "space")),
+        StageOf(
+            name="train",
+            options=("train",),
+            after=("pretrain", "build"),
+            implied=("pretrain", "build"),
+            leaves=("checkpoints/train", "tensorboard/train"),
+        ),
+        StageOf(
+            name="measure",
+            options=("hw", "measure"),
+            after=("build",),
+            implied=("build",),
+            leaves=("latency/{hw}",),
+        ),
+        StageOf(
+            name="search",
+            options=("search", "quantize", "loss_points", "front_size"),
+            after=("train", "measure"),
+            implied=("measure",),
+            leaves=("search/{hw}",),
+        ),
+        StageOf(name="extract", options=(), after=("search",), leaves=("subnets",)),
+        StageOf(name="quantize", options=(), after=("extract",)),
+        StageOf(name="export", options=("export",), after=("quantize",)),
+        StageOf(name="verify", options=(), after=("export",)),
+        StageOf(name="report", options=(), after=("verify",)),
+    )
+}
+
+
+def command(invocation: Invocation) -> None:
+    """Do the stage that the command names (`run`: all), after those it implies."""
+    project = open_project(invocation)
+    with project.folder.locked():
+        if invocation.command == "run":
+            _do_all(project, invocation)
+        else:
+            _do(project, STAGES[invocation.command], force=invocation.force)
+
+
+def _do_all(project: Project, invocation: Invocation) -> None:
+    stale = next((stage for stage in STAGES.values() if _is_stale(project, stage)), None)
+    if stale is not None and not invocation.force:
+        raise _changed(project, stale)
+    for stage in STAGES.values():
+        _perform(project, stage, again=_is_stale(project, stage))
+
+
+def _do(project: Project, stage: StageOf, *, force: bool) -> None:
+    for name in stage.after:
+        _need(project, STAGES[name], implied=name in stage.implied, force=force)
+    stale = _is_stale(project, stage)
+    if stale and not force:
+        raise _changed(project, stage)
+    _perform(project, stage, again=stale or force)
+
+
+def _need(project: Project, stage: StageOf, *, implied: bool, force: bool) -> None:
+    """See to it that a stage that another one needs is done, or say which command does it."""
+    if _is_stale(project, stage) and not (implied and force):
+        raise _changed(project, stage)
+    if project.folder.done(_key(project, stage)) and not _is_stale(project, stage):
+        return
+    if not implied:
+        project.folder.require(stage.name)
+    for name in stage.after:
+        _need(project, STAGES[name], implied=name in stage.implied, force=force)
+    _perform(project, stage, again=_is_stale(project, stage))
+
+
+def _perform(project: Project, stage: StageOf, *, again: bool) -> None:
+    folder, key, inputs = project.folder, _key(project, stage), _inputs(project, stage)
+    record = folder.check(key, inputs)
+    if record is not None and not again:
+        progress.say(f"{stage.name}: done before: {record.line}")
+        return
+    if again or _begun(project).get(key) not in (None, inputs):
+        _clean(project, stage)
+    for later in _later(stage):
+        folder.forget(_key(project, later))
+    folder.forget(key)
+    folder.write_config(project.plain)
+    write_json(folder.path("begun.json"), {**_begun(project), key: inputs})
+    started = time.monotonic()
+    module = importlib.import_module(f"bnas.commands.{stage.name}")
+    made: Made = getattr(module, stage.name)(project)
+    seconds = time.monotonic() - started
+    line = f"{made.line}  ({_duration(seconds)})"
+    folder.finish(key, inputs, made.paths, made.line, seconds)
+    progress.say(f"{stage.name}: {line}")
+
+
+def _key(project: Project, stage: StageOf) -> str:
+    """The stage's name in the ledger; measuring and searching are done for each hardware."""
+    return f"{stage.name}@{project.config.hw.name}" if "{hw}" in "".join(stage.leaves) else stage.name
+
+
+def _inputs(project: Project, stage: StageOf) -> str:
+    """Digest of every option on which the stage's result depends."""
+    options = {name: _option(project.config, name) for name in stage.options}
+    return digest({"options": options, "after": [_inputs(project, STAGES[name]) for name in stage.after]})
+
+
+def _option(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def _is_stale(project: Project, stage: StageOf) -> bool:
+    """Done, but with other options."""
+    record = project.folder.done(_key(project, stage))
+    return record is not None and record.inputs != _inputs(project, stage)
+
+
+def _later(stage: StageOf) -> Iterator[StageOf]:
+    """Every stage that needs this one, directly or not."""
+    for other in STAGES.values():
+        if stage.name in other.after:
+            yield other
+            yield from _later(other)
+
+
+def _clean(project: Project, stage: StageOf) -> None:
+    for path in stage.leaves:
+        shutil.rmtree(project.folder.path(path.format(hw=project.config.hw.name)), ignore_errors=True)
+
+
+def _begun(project: Project) -> dict[str, str]:
+    """Inputs of every stage that was ever begun: half a stage with other options is not gone on with."""
+    path = project.folder.path("begun.json")
+    return read_json(path, dict[str, str]) if path.exists() else {}
+
+
+def _changed(project: Project, stage: StageOf) -> RunError:
+    before, now = _flat(project.folder.config()), _flat(project.plain)
+    keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
+    what = ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys[:3])
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return RunError(
+        f"{project.folder}: '{stage.name}' was done with other options ({what or 'an older bnas'}{more}); "
+        "choose another name (name=…), or add --force to do it and what follows again"
+    )
+
+
+def _flat(data: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(data, Mapping):
+        return {
+            key: value
+            for name, inner in data.items()
+            for key, value in _flat(inner, f"{path}.{name}" if path else str(name)).items()
+        }
+    return {path: data}
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"

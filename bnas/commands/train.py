@@ -1,0 +1,36 @@
+"""`bnas train`: the super-network, by progressive shrinking."""
+
+from __future__ import annotations
+
+from bnas.commands.project import SUPERNET, Made, Project
+from bnas.supernet import extract_subnet
+from bnas.train import evaluate_subnet, recalibration_batches
+from bnas.train import train as train_supernet
+
+
+def train(project: Project) -> Made:
+    """Leave the trained super-network's weights in the run folder."""
+    config, data = project.config, project.data
+    supernet = project.supernet(trained=False)
+    original = project.original()
+    supernet.model.load_state_dict(original.state_dict())
+    train_supernet(
+        supernet,
+        data,
+        config.train,
+        seed=config.seed,
+        checkpoint=project.folder.path("checkpoints", "train"),
+        tensorboard=project.folder.path("tensorboard", "train"),
+        teacher=original,
+    )
+    project.write_weights(supernet.model, SUPERNET)
+    batches = recalibration_batches(data.train, config.train.recalibrate_images, seed=config.seed)
+    largest, smallest = (
+        evaluate_subnet(lambda c: extract_subnet(supernet, c), subnet, batches, data.val)
+        for subnet in (supernet.space.largest, supernet.space.smallest)
+    )
+    return Made(
+        paths=(SUPERNET,),
+        line=f"super-network trained in {len(config.train.stages)} stages, top-1 of its largest subnet "
+        f"{largest:.2f} %, of its smallest {smallest:.2f} % → {project.folder.path(SUPERNET)}",
+    )

@@ -1,0 +1,54 @@
+"""All options of a run: each stage's own section, gathered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bnas.data import DataConfig
+from bnas.errors import ConfigError
+from bnas.export import ExportConfig, OpenVinoIR
+from bnas.measure import HwConfig, MeasureConfig
+from bnas.models import ModelConfig
+from bnas.quantize import NncfPTQ, QuantizeConfig
+from bnas.search import SearchConfig
+from bnas.space import SpaceRules
+from bnas.train import PretrainConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run.
+
+    `name` names its folder below `runs`. One `seed` rules everything random. `threads` of torch (0: all
+    cores). `plugins` are modules of your own, imported first, that enter further parts into bnas's tables.
+    `loss_points`: how many points of accuracy subnet B may lose against the original network. `front_size`:
+    how many members of the front at most are verified on the device.
+    """
+
+    name: str
+    runs: str = "runs"
+    seed: int = 0
+    threads: int = 0
+    plugins: tuple[str, ...] = ()
+    loss_points: float = 1.0
+    front_size: int = 8
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    space: SpaceRules = field(default_factory=SpaceRules)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    hw: HwConfig = field(default_factory=HwConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    quantize: QuantizeConfig = field(default_factory=NncfPTQ)
+    export: ExportConfig = field(default_factory=OpenVinoIR)
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ConfigError(f"name: expected the name of a folder, got '{self.name}'")
+        if self.seed < 0:
+            raise ConfigError(f"seed: expected 0 or more, got {self.seed}")
+        if self.threads < 0:
+            raise ConfigError(f"threads: expected 0 (all cores) or more, got {self.threads}")
+        if self.front_size < 3:
+            raise ConfigError(f"front_size: expected 3 or more, got {self.front_size}")

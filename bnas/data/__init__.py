@@ -1,0 +1,17 @@
+"""Images to train, search and report on."""
+
+from __future__ import annotations
+
+from bnas.data.datasets import DATASETS, load_data
+from bnas.data.splits import Batch, DataConfig, Images, ImageSplits, batches, epoch_order
+
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "DataConfig",
+    "ImageSplits",
+    "Images",
+    "batches",
+    "epoch_order",
+    "load_data",
+]
