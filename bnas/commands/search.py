@@ -1,0 +1,174 @@
+"""`bnas search`: search on predicted latency, then decide by measuring the front on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from bnas import progress
+from bnas import search as searching
+from bnas.commands.project import Made, Project
+from bnas.data import epoch_order
+from bnas.errors import RunError
+from bnas.files import read_json, write_json
+from bnas.measure import LatencyModel, Timing, predict_ms, prepare, time_interleaved
+from bnas.plain import digest
+from bnas.quantize import quantize
+from bnas.report import Verified, choose
+from bnas.search import OBJECTIVES, Candidate, ParetoFront
+from bnas.space import SubnetConfig, costs, layer_costs
+from bnas.supernet import Supernet, extract_subnet
+from bnas.train import evaluate, evaluate_subnet, recalibrate, recalibration_batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """`search/<hw>/front.json`: what the search found, and what was chosen by measuring it.
+
+    Accuracies are on the validation images. `members` are those of the front that were measured; `chosen`
+    maps A, B and C to configs; `notes` say what is unusual about the choice.
+    """
+
+    front: ParetoFront
+    reference: Verified
+    members: tuple[Verified, ...]
+    chosen: dict[str, SubnetConfig]
+    notes: tuple[str, ...]
+
+
+def search(project: Project) -> Made:
+    """Search, verify the front, choose A, B and C."""
+    config, data, folder = project.config, project.data, project.folder
+    place = ("search", project.hw_folder)
+    latency = read_json(folder.path("latency", project.hw_folder, "model.json"), LatencyModel)
+    supernet = project.supernet(trained=True)
+    calibration = recalibration_batches(data.train, config.train.recalibrate_images, seed=config.seed)
+
+    def evaluated(subnet: SubnetConfig) -> Mapping[str, float]:
+        total = costs(project.graph, project.space, subnet)
+        return {
+            "top1_percent": evaluate_subnet(
+                lambda chosen: extract_subnet(supernet, chosen),
+                subnet,
+                calibration,
+                data.val,
+                precision=config.train.precision,
+            ),
+            "latency_ms": predict_ms(latency, layer_costs(project.graph, project.space, subnet)),
+            "macs": total.macs,
+            "parameters": total.parameters,
+        }
+
+    front = searching.search(
+        project.space,
+        (OBJECTIVES["top1_percent"], OBJECTIVES["latency_ms"]),
+        evaluated,
+        config.search,
+        seed=config.seed,
+        log=folder.path(*place, "evaluations.jsonl"),
+        evaluator=_evaluator(project, latency),
+        predicted=("latency_ms",),
+    )
+    decision = _decide(project, supernet, front, calibration)
+    write_json(folder.path(*place, "front.json"), decision)
+    for note in decision.notes:
+        progress.say(f"note: {note}")
+    path = folder.path(*place, "front.json")
+    return Made(
+        paths=("/".join((*place, "front.json")), "/".join((*place, "evaluations.jsonl"))),
+        line=f"{len(front.evaluations)} subnets evaluated, {len(front.members)} on the front, "
+        f"{len(decision.members)} of them measured; chose {', '.join(decision.chosen)} → {path}",
+    )
+
+
+def _evaluator(project: Project, latency: LatencyModel) -> str:
+    """What an evaluation depends on besides the subnet."""
+    record = project.folder.require("train")
+    return digest({"train": record.inputs, "latency": latency})
+
+
+def spread(members: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+    """`count` members at equal steps along the front, its two ends among them."""
+    if len(members) <= count:
+        return tuple(members)
+    return tuple(members[round(i * (len(members) - 1) / (count - 1))] for i in range(count))
+
+
+def calibration_images(project: Project) -> list[Tensor]:
+    """Training images [1, C, H, W] on which quantizers see the ranges of activations."""
+    images = project.data.train
+    count = getattr(project.config.quantize, "samples", 300)
+    order = epoch_order(len(images), project.config.seed, 0)[:count]
+    batch, _ = images.batch(order)
+    return list(batch.split(1))
+
+
+def _decide(
+    project: Project, supernet: Supernet, front: ParetoFront, calibration: Sequence[tuple[Tensor, Tensor]]
+) -> Decision:
+    """Quantize and time the front's members beside the original network, and choose among them."""
+    config, data = project.config, project.data
+    members = spread(front.members, config.front_size)
+    images = calibration_images(project)
+    runners, accuracies = {}, {}
+    networks: dict[str, SubnetConfig | None] = {
+        "reference": None,
+        **{member.config.digest: member.config for member in members},
+    }
+    with progress.bar("verify the front", total=len(networks) + 1) as step:
+        for name, subnet in networks.items():
+            module = project.original() if subnet is None else extract_subnet(supernet, subnet)
+            if subnet is not None:
+                recalibrate(module, calibration)
+            runner = prepare(quantize(module, config.quantize, images, project.example), config.hw)
+            accuracies[name] = (evaluate(_fast(module), data.val), evaluate(runner.predict, data.val))
+            runners[name] = runner
+            step(note=f"INT8 top-1 {accuracies[name][1]:.2f} %")
+        timings = time_interleaved(runners, config.measure)
+        step()
+    predicted = {member.config.digest: member.values["latency_ms"] for member in members}
+    verified = {
+        name: _verified(project, subnet, accuracies[name], timings[name], predicted.get(name))
+        for name, subnet in networks.items()
+    }
+    reference = verified.pop("reference")
+    chosen, notes = choose(
+        tuple(verified.values()), reference.top1_fp32_percent, loss_points=config.loss_points
+    )
+    if not chosen:
+        raise RunError(f"{project.folder}: the search found no subnet to choose from")
+    return Decision(
+        front=front,
+        reference=reference,
+        members=tuple(verified.values()),
+        chosen={name: member.config for name, member in chosen.items()},
+        notes=notes,
+    )
+
+
+def _fast(module: nn.Module) -> nn.Module:
+    import torch
+
+    return module.to(memory_format=torch.channels_last)
+
+
+def _verified(
+    project: Project,
+    subnet: SubnetConfig | None,
+    accuracy: tuple[float, float],
+    timing: Timing,
+    predicted_ms: float | None,
+) -> Verified:
+    config = subnet or project.space.largest
+    total = costs(project.graph, project.space, config)
+    return Verified(
+        config=config,
+        top1_fp32_percent=accuracy[0],
+        top1_int8_percent=accuracy[1],
+        latency_ms=timing.latency_ms,
+        predicted_latency_ms=predicted_ms,
+        macs=total.macs,
+        parameters=total.parameters,
+    )
