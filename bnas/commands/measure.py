@@ -23,13 +23,16 @@ def measure(project: Project) -> Made:
         lambda subnet: supernet.extract_subnet(elastic, subnet),
         config.hw,
         config.measure,
-        quantize=config.quantize,
+        quantizer=config.quantize,
+        reference=supernet.extract_subnet(elastic, project.space.largest),
         example=project.example,
         path=project.folder.path(*place, "measurements.jsonl"),
         seed=config.seed,
     )
     model = fit_latency(
-        measurements, lambda subnet: layer_costs(project.graph, project.space, subnet), config.measure
+        measurements,
+        lambda subnet: layer_costs(project.graph, project.space, subnet),
+        holdout=config.measure.holdout,
     )
     write_json(project.folder.path(*place, "model.json"), model)
     return Made(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from bnas import progress
 from bnas import search as searching
 from bnas.commands.project import Made, Project
 from bnas.data import epoch_order
-from bnas.errors import RunError
 from bnas.files import read_json, write_json
 from bnas.measure import LatencyModel, Timing, predict_ms, prepare, time_interleaved
 from bnas.plain import digest
-from bnas.quantize import quantize
-from bnas.report import Verified, choose
+from bnas.quantize import Quantized, quantize
+from bnas.report import Verified, choice_notes, choose
 from bnas.search import OBJECTIVES, Candidate, ParetoFront
 from bnas.space import SubnetConfig, costs, layer_costs
 from bnas.supernet import Supernet, extract_subnet
@@ -56,7 +56,7 @@ def search(project: Project) -> Made:
                 data.val,
                 precision=config.train.precision,
             ),
-            "latency_ms": predict_ms(latency, layer_costs(project.graph, project.space, subnet)),
+            "latency_ms": _predicted_ms(project, latency, subnet),
             "macs": total.macs,
             "parameters": total.parameters,
         }
@@ -71,7 +71,7 @@ def search(project: Project) -> Made:
         evaluator=_evaluator(project, latency),
         predicted=("latency_ms",),
     )
-    decision = _decide(project, supernet, front, calibration)
+    decision = _decide(project, supernet, front, latency, calibration)
     write_json(folder.path(*place, "front.json"), decision)
     for note in decision.notes:
         progress.say(f"note: {note}")
@@ -106,7 +106,11 @@ def calibration_images(project: Project) -> list[Tensor]:
 
 
 def _decide(
-    project: Project, supernet: Supernet, front: ParetoFront, calibration: Sequence[tuple[Tensor, Tensor]]
+    project: Project,
+    supernet: Supernet,
+    front: ParetoFront,
+    latency: LatencyModel,
+    calibration: Sequence[tuple[Tensor, Tensor]],
 ) -> Decision:
     """Quantize and time the front's members beside the original network, and choose among them."""
     config, data = project.config, project.data
@@ -122,36 +126,39 @@ def _decide(
             module = project.original() if subnet is None else extract_subnet(supernet, subnet)
             if subnet is not None:
                 recalibrate(module, calibration)
-            runner = prepare(quantize(module, config.quantize, images, project.example), config.hw)
-            accuracies[name] = (evaluate(_fast(module), data.val), evaluate(runner.predict, data.val))
+            runner = prepare(_deployed(project, module, images), config.hw, project.example)
+            accuracies[name] = (evaluate(module.to(memory_format=torch.channels_last), data.val), evaluate(runner.predict, data.val))
             runners[name] = runner
             step(note=f"INT8 top-1 {accuracies[name][1]:.2f} %")
         timings = time_interleaved(runners, config.measure)
         step()
     predicted = {member.config.digest: member.values["latency_ms"] for member in members}
+    predicted["reference"] = _predicted_ms(project, latency, project.space.largest)
     verified = {
-        name: _verified(project, subnet, accuracies[name], timings[name], predicted.get(name))
+        name: _verified(project, subnet, accuracies[name], timings[name], predicted[name])
         for name, subnet in networks.items()
     }
     reference = verified.pop("reference")
-    chosen, notes = choose(
-        tuple(verified.values()), reference.top1_fp32_percent, loss_points=config.loss_points
-    )
-    if not chosen:
-        raise RunError(f"{project.folder}: the search found no subnet to choose from")
+    goal = (reference.top1_fp32_percent, config.loss_points)
+    chosen = choose(tuple(verified.values()), *goal)
     return Decision(
         front=front,
         reference=reference,
         members=tuple(verified.values()),
         chosen={name: member.config for name, member in chosen.items()},
-        notes=notes,
+        notes=choice_notes(chosen, *goal),
     )
 
 
-def _fast(module: nn.Module) -> nn.Module:
-    import torch
+def _predicted_ms(project: Project, latency: LatencyModel, subnet: SubnetConfig) -> float:
+    return predict_ms(latency, layer_costs(project.graph, project.space, subnet))
 
-    return module.to(memory_format=torch.channels_last)
+
+def _deployed(project: Project, module: nn.Module, images: Sequence[Tensor]) -> nn.Module | Quantized:
+    """The form in which `module` will run on the hardware: quantized where that is INT8."""
+    if project.config.hw.precision != "int8":
+        return module
+    return quantize(module, project.config.quantize, images, project.example)
 
 
 def _verified(
@@ -159,7 +166,7 @@ def _verified(
     subnet: SubnetConfig | None,
     accuracy: tuple[float, float],
     timing: Timing,
-    predicted_ms: float | None,
+    predicted_ms: float,
 ) -> Verified:
     config = subnet or project.space.largest
     total = costs(project.graph, project.space, config)
@@ -168,6 +175,8 @@ def _verified(
         top1_fp32_percent=accuracy[0],
         top1_int8_percent=accuracy[1],
         latency_ms=timing.latency_ms,
+        latency_p10_ms=timing.p10_ms,
+        latency_p90_ms=timing.p90_ms,
         predicted_latency_ms=predicted_ms,
         macs=total.macs,
         parameters=total.parameters,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bnas import progress
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, subnet_names
 from bnas.export import Artefact, check_digest
 from bnas.files import read_json, write_json
-from bnas.measure import Hardware, Timing, detect, load, throughput_per_s, time_interleaved
+from bnas.measure import Hardware, Timing, detect, prepare, throughput_per_s, time_interleaved
 from bnas.train import evaluate
+
+
+THROUGHPUT_SECONDS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ def verify(project: Project) -> Made:
             artefact = absolute(project, artefacts[key[0]][key[1]])
             check_digest(artefact)
             hw = replace(config.hw, precision="int8" if key[1] == "int8" else "f32")
-            runners["/".join(key)] = runner = load(artefact, hw)
+            runners["/".join(key)] = runner = prepare(Path(artefact.path), hw)
             accuracy[key] = evaluate(runner.predict, data.test)
             step(note=f"{key[0]} {key[1]} top-1 {accuracy[key]:.2f} %")
         timings = time_interleaved(runners, config.measure)
@@ -51,7 +55,7 @@ def verify(project: Project) -> Made:
         for key in todo:
             artefact = absolute(project, artefacts[key[0]][key[1]])
             hw = replace(config.hw, precision="int8" if key[1] == "int8" else "f32")
-            throughput[key] = throughput_per_s(artefact, hw, config.measure)
+            throughput[key] = throughput_per_s(Path(artefact.path), hw, THROUGHPUT_SECONDS)
             step(note=f"{key[0]} {key[1]} {throughput[key]:.0f} images/s")
     networks = {
         name: {

@@ -85,7 +85,8 @@ class ElasticConv2d(Elastic, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         weight = self.active("weight")
         assert weight is not None
-        return self._conv_forward(input, weight, self.active("bias"))
+        output: Tensor = self._conv_forward(input, weight, self.active("bias"))
+        return output
 
     def set_sizes(self, plan: LayerPlan) -> None:
         self.in_channels, self.out_channels, self.groups = plan.inputs, plan.outputs, plan.groups
@@ -155,11 +156,12 @@ class ElasticFrozenBatchNorm2d(Elastic, FrozenBatchNorm2d):  # type: ignore[misc
 
     def forward(self, x: Tensor) -> Tensor:
         """As torchvision's, operation by operation, so that results are equal to the bit."""
+        tensors = [self.active(name) for name in ("weight", "bias", "running_mean", "running_var")]
         weight, bias, mean, variance = (
-            self.active(name).reshape(1, -1, 1, 1)  # type: ignore[union-attr]
-            for name in ("weight", "bias", "running_mean", "running_var")
+            tensor.reshape(1, -1, 1, 1) for tensor in tensors if tensor is not None
         )
-        scale = weight * (variance + self.eps).rsqrt()
+        eps: float = vars(self)["eps"]
+        scale = weight * (variance + eps).rsqrt()
         return x * scale + (bias - mean * scale)
 
 

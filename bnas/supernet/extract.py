@@ -47,7 +47,7 @@ def extract_subnet(supernet: Supernet, config: SubnetConfig) -> nn.Module:
             make_plain(module, supernet.original_class(name))
     for block in supernet.graph.blocks:
         if (module := copies.get(block.name)) is not None:
-            vars(module).pop("forward", None)  # it may be skipped in the super-network just now
+            module.__dict__.pop("forward", None)  # it may be skipped in the super-network just now
     return subnet.eval()
 
 

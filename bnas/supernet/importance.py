@@ -39,7 +39,8 @@ def _weight_norm(module: nn.Module, layer: Layer, order: int) -> Tensor | None:
     if layer.kind not in ("conv2d", "linear"):
         return None
     assert isinstance(module.weight, Tensor)
-    return module.weight.detach().flatten(1).norm(p=order, dim=1)
+    norm: Tensor = torch.linalg.vector_norm(module.weight.detach().flatten(1), ord=order, dim=1)
+    return norm
 
 
 # Scores of a layer's output channels, or None where the layer has no say.

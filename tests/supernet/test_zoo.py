@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import oracles
@@ -32,7 +31,7 @@ CLASSIFIERS = {
     "regnet_y_400mf": 64,
 }
 BODIES = {"retinanet_resnet50_fpn": 128, "ssd300_vgg16": 300}
-# How many groups are elastic at most, and which stay whole besides the outputs; by hand from the architectures.
+# How many blocks add their input to their output; by hand from the architectures.
 SKIPPABLE = {
     "tiny_resnet": 6,
     "resnet18": 5,
@@ -82,8 +81,8 @@ class Built:
 
 
 @pytest.fixture(scope="module", params=[*CLASSIFIERS, *BODIES])
-def built(request: pytest.FixtureRequest) -> Iterator[Built]:
-    yield Built(request.param)
+def built(request: pytest.FixtureRequest) -> Built:
+    return Built(request.param)
 
 
 def test_largest_is_the_pretrained_model(built: Built) -> None:

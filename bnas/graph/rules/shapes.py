@@ -69,7 +69,6 @@ def reshaped(trace: Trace, x: Tensor, shape: tuple[int, ...], name: str) -> tupl
     result: list[Parts] = []
     for old_axes, new_axes in _matching_runs(tuple(x.shape), shape):
         own = [labels[axis] for axis in old_axes]
-        sizes = [shape[axis] for axis in new_axes]
         if not old_axes:
             result += [fixed(1) for _ in new_axes]
         elif len(new_axes) == 1:
@@ -77,7 +76,7 @@ def reshaped(trace: Trace, x: Tensor, shape: tuple[int, ...], name: str) -> tupl
         else:
             for label in own:
                 freeze(label, f"is split over several axes by {name} in {trace.where}")
-            result += [fixed(size) for size in sizes]
+            result += [fixed(shape[axis]) for axis in new_axes]
     return tuple(result)
 
 
@@ -200,21 +199,16 @@ def part_of(trace: Trace, call: Call) -> None:
         return
     for result in call.results:
         kept = _kept_axes(call, x, result)
-        for axis, label in enumerate(labels):
-            if axis not in kept:
-                freeze(label, f"is cut by {call.name} in {trace.where}")
-        trace.mark(
-            result,
-            [
-                labels[axis]
-                if axis is not None and result.shape[position] == x.shape[axis]
-                else fixed(result.shape[position])
-                for position, axis in enumerate(kept)
-            ],
-        )
-        for position, axis in enumerate(kept):
-            if axis is not None and result.shape[position] != x.shape[axis]:
-                freeze(labels[axis], f"is cut by {call.name} in {trace.where}")
+        cut = set(range(x.ndim)).difference(kept)
+        own: list[Parts] = []
+        for size, axis in zip(result.shape, kept, strict=True):
+            whole = axis is not None and size == x.shape[axis]
+            own.append(labels[axis] if axis is not None and whole else fixed(size))
+            if axis is not None and not whole:
+                cut.add(axis)
+        for axis in cut:
+            freeze(labels[axis], f"is cut by {call.name} in {trace.where}")
+        trace.mark(result, own)
 
 
 def _kept_axes(call: Call, x: Tensor, result: Tensor) -> list[int | None]:

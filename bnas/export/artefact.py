@@ -1,0 +1,129 @@
+"""What is written for deployment: the artefact, its digest, and the table of exporters.
+
+To add a format: a frozen config dataclass derived from `ExportConfig` and one function under `@exporter`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor, nn
+
+from bnas.errors import ConfigError, ExportError, RunError, did_you_mean
+
+Precision = Literal["f32", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """A quantized network in its runtime's own form, not yet written; `model` is an `openvino.Model`."""
+
+    model: Any
+    precision: Precision = "int8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A written network.
+
+    `digest` is the SHA-256 of all its files, `size_bytes` their sum. `verify` fills in what was found by
+    running it beside the torch module: `largest_difference` between their outputs as a fraction of the
+    module's largest |output|, and how many per cent of the images get the same top-1 class.
+    """
+
+    path: str
+    format: str
+    precision: Precision
+    digest: str
+    size_bytes: int
+    largest_difference: float | None = None
+    top1_agreement_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """How to export; each format derives its own.
+
+    `tolerance`: largest difference between the outputs of an FP32 artefact and the torch module, as a
+    fraction of the module's largest |output|. `min_agreement_percent`: an INT8 artefact that gives fewer of
+    the images the class that the torch module gives them is broken, not merely less accurate.
+    """
+
+    tolerance: float = 1e-3
+    min_agreement_percent: float = 50.0
+
+    def __post_init__(self) -> None:
+        if self.tolerance <= 0:
+            raise ConfigError(f"tolerance: expected more than 0, got {self.tolerance}")
+        if not 0 <= self.min_agreement_percent <= 100:
+            raise ConfigError(f"min_agreement_percent: expected 0 to 100, got {self.min_agreement_percent}")
+
+
+Exporter = Callable[[nn.Module | Quantized, Any, Path, Tensor], Artefact]
+E = TypeVar("E", bound=Exporter)
+
+EXPORTERS: dict[type[ExportConfig], Exporter] = {}
+
+
+def exporter(config: type[ExportConfig]) -> Callable[[E], E]:
+    """Register the function that exports as `config` says."""
+
+    def register(function: E) -> E:
+        EXPORTERS[config] = function
+        return function
+
+    return register
+
+
+def export(model: nn.Module | Quantized, config: ExportConfig, path: Path | str, example: Tensor) -> Artefact:
+    """Write `model` (a module in eval mode, or what `quantize` returns) to `path`.
+
+    `example` is one input, [n, C, H, W].
+
+    Raises:
+        ExportError: the network cannot be converted; the text names the operation.
+        RunError: the file cannot be written.
+    """
+    function = EXPORTERS.get(type(config))
+    if function is None:
+        known = [cls.__name__ for cls in EXPORTERS]
+        raise ExportError(
+            f"export: no exporter for {type(config).__name__}{did_you_mean(type(config).__name__, known)}"
+        )
+    return function(model, config, Path(path), example)
+
+
+def check_digest(artefact: Artefact) -> None:
+    """Raise RunError when the artefact's files are missing, or not those that were written."""
+    found = digest_of(*(_read(path) for path in files_of(artefact)))
+    if found != artefact.digest:
+        raise RunError(
+            f"{artefact.path} is damaged: it is not the network that was exported (SHA-256 {found[:16]}… "
+            f"instead of {artefact.digest[:16]}…); run `bnas export --force` to write it again"
+        )
+
+
+def files_of(artefact: Artefact) -> tuple[Path, ...]:
+    """All files of the artefact, in the order in which its digest takes them."""
+    path = Path(artefact.path)
+    return (path, path.with_suffix(".bin")) if artefact.format == "openvino_ir" else (path,)
+
+
+def digest_of(*contents: bytes) -> str:
+    """SHA-256 in hex over all contents."""
+    sha = hashlib.sha256()
+    for content in contents:
+        sha.update(content)
+    return sha.hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise RunError(f"{path} {reason}; run `bnas export --force` to write it again") from error

@@ -1,0 +1,109 @@
+"""OpenVINO IR: a torch module, or a quantized network, as .xml and .bin."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
+
+from bnas.errors import ConfigError, ExportError
+from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, exporter
+from bnas.export.openvino_runtime import last_line, openvino, set_batch
+from bnas.files import write_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenVinoIR(ExportConfig):
+    """An .xml and a .bin that OpenVINO loads. `batch`: images per inference, null for any number."""
+
+    kind: Literal["openvino_ir"] = "openvino_ir"
+    batch: int | None = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(f"batch: expected 1 or more, or null for any number, got {self.batch}")
+
+
+def convert(module: nn.Module, example: Tensor) -> Any:
+    """`module`, in eval mode, as an `openvino.Model` in FP32 that takes one image of the example's shape.
+
+    Raises:
+        ExportError: OpenVINO has no rule for an operation, or the module cannot be traced.
+    """
+    if any(layer.training for layer in module.modules()):
+        raise ExportError("export: the network is in training mode; call .eval() on it first")
+    image = example[:1]
+    with torch.no_grad(), warnings.catch_warnings():
+        # OpenVINO traces by torch.jit, which newer versions of torch call deprecated; what a tracer warns of
+        # (Python branches on values) is settled by comparing the artefact with the module.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+        warnings.simplefilter("ignore", TracerWarning)
+        try:
+            return openvino().convert_model(module, example_input=image, input=list(image.shape))
+        except Exception as error:  # whatever the module's own forward raises, besides OpenVINO's errors
+            raise ExportError(f"export: {_why_not(error)}") from error
+
+
+def save(model: Any, path: Path) -> tuple[str, int]:
+    """Write an `openvino.Model` to `path` (.xml) and the .bin beside it; returns digest and total bytes.
+
+    The .bin goes first: an .xml that is there has its weights. The same network gives the same bytes.
+
+    Raises:
+        RunError: the files cannot be written.
+    """
+    _name_plainly(model)
+    with TemporaryDirectory() as folder:
+        aside = Path(folder) / "network.xml"
+        openvino().save_model(model, str(aside), compress_to_fp16=False)
+        xml, weights = aside.read_bytes(), aside.with_suffix(".bin").read_bytes()
+    write_bytes(path.with_suffix(".bin"), weights)
+    write_bytes(path, xml)
+    return digest_of(xml, weights), len(xml) + len(weights)
+
+
+@exporter(OpenVinoIR)
+def export_openvino_ir(
+    model: nn.Module | Quantized, config: OpenVinoIR, path: Path, example: Tensor
+) -> Artefact:
+    """Write the network to `path`, whose suffix is .xml (added where missing), and the .bin beside it."""
+    path = path if path.suffix == ".xml" else path.with_name(f"{path.name}.xml")
+    network = model.model.clone() if isinstance(model, Quantized) else convert(model, example)
+    set_batch(network, config.batch)
+    digest, size_bytes = save(network, path)
+    return Artefact(
+        path=str(path),
+        format="openvino_ir",
+        precision=model.precision if isinstance(model, Quantized) else "f32",
+        digest=digest,
+        size_bytes=size_bytes,
+    )
+
+
+def _name_plainly(model: Any) -> None:
+    """Number the operations that OpenVINO named by a counter of this process: equal is written equal."""
+    model.set_friendly_name("network")
+    for index, operation in enumerate(model.get_ordered_ops()):
+        kind = operation.get_type_name()
+        name = re.sub(r"\b[A-Za-z]+_\d{2,}\b", "", operation.get_friendly_name())
+        if name != operation.get_friendly_name():
+            operation.set_friendly_name(f"{kind}.{index}{name}")
+
+
+def _why_not(error: Exception) -> str:
+    text = str(error)
+    if match := re.search(r"No conversion rule found for operations: (.+)", text):
+        return f"OpenVINO cannot convert the operation {match[1].strip()}"
+    if match := re.search(r"-- (\S+) with a message:\s*(.+)", text):
+        return f"OpenVINO cannot convert the operation {match[1]}: {match[2].strip()}"
+    if match := re.search(r"tracing\.\s*Exception:\s*(.+?)\s*Please check correctness", text, re.DOTALL):
+        return f"the network cannot be traced: {' '.join(match[1].split())}"
+    return f"OpenVINO cannot convert the network: {last_line(error)}"

@@ -1,0 +1,124 @@
+"""Running networks in OpenVINO on this machine's CPU, at the precision that was asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bnas.errors import ExportError, require
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Import OpenVINO or NNCF here: with no `openvino_telemetry` to be found they send nothing anywhere.
+
+    A program that has imported `openvino_telemetry` itself keeps its own choice.
+    """
+    if "openvino_telemetry" in sys.modules:
+        yield
+        return
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it raises ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["openvino_telemetry"]
+
+
+@cache
+def openvino() -> ModuleType:
+    """The `openvino` package. Raises MissingPackageError when it is not installed."""
+    with without_telemetry():
+        return require("openvino", "openvino")
+
+
+@cache
+def core() -> Any:
+    """The one `openvino.Core` of this process; loading the CPU plugin anew costs time."""
+    return openvino().Core()
+
+
+def read_network(path: Path | str) -> Any:
+    """The `openvino.Model` in an IR file.
+
+    Raises:
+        ExportError: the file is missing or damaged.
+    """
+    try:
+        return core().read_model(os.fspath(path))
+    except RuntimeError as error:
+        reason = "does not exist" if not Path(path).exists() else f"cannot be read: {last_line(error)}"
+        raise ExportError(f"{path} {reason}") from error
+
+
+def set_batch(model: Any, batch: int | None) -> None:
+    """Make `model` take inputs of `batch` images (None: of any number).
+
+    Raises:
+        ExportError: the network has another batch size built in.
+    """
+    for inputs in model.inputs:
+        shape = inputs.partial_shape
+        if shape.is_static and shape[0].get_length() == batch:
+            continue
+        wanted = [-1 if batch is None else batch, *list(shape)[1:]]
+        try:
+            model.reshape({inputs: openvino().PartialShape(wanted)})
+        except RuntimeError as error:
+            raise ExportError(
+                f"the network cannot take {'any number of' if batch is None else batch} images at once: "
+                f"{last_line(error)}"
+            ) from error
+
+
+def compile_network(
+    model: Any,
+    *,
+    threads: int = 0,
+    precision: Literal["f32", "bf16"] = "f32",
+    hint: Literal["LATENCY", "THROUGHPUT"] = "LATENCY",
+) -> Any:
+    """`model` (an `openvino.Model`) compiled for this CPU; `threads` 0 leaves their number to OpenVINO.
+
+    `precision` is that of every layer that is not INT8. Without it OpenVINO takes BF16 where the CPU has it,
+    and FP32 networks would be neither exact nor timed as FP32.
+    """
+    options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": precision}
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return core().compile_model(model, "CPU", options)
+
+
+def run_network(request: Any, images: Tensor, batch: int | None) -> Tensor:
+    """First output for `images` [n, C, H, W], by an `openvino.InferRequest` that takes `batch` at a time.
+
+    A last, smaller batch is filled up with copies of its last image.
+    """
+    outputs = []
+    for chunk in torch.split(images.detach().float().cpu(), batch or max(len(images), 1)):
+        count = len(chunk)
+        if batch is not None and count < batch:
+            chunk = torch.cat([chunk, chunk[-1:].expand(batch - count, *chunk.shape[1:])])
+        result = request.infer([chunk.contiguous().numpy()])
+        outputs.append(torch.from_numpy(result[0].copy())[:count])
+    return torch.cat(outputs)
+
+
+def batch_of(model: Any) -> int | None:
+    """How many images the network (an `openvino.Model` or a compiled one) takes at once; None: any number."""
+    first = model.inputs[0].partial_shape[0]
+    return int(first.get_length()) if first.is_static else None
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, where OpenVINO says what it is about."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

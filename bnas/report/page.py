@@ -1,0 +1,259 @@
+"""The report as one HTML file: figures, numbers and commands; opens offline, asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from bnas.errors import require
+from bnas.plain import to_plain
+from bnas.report.choose import ROLES
+from bnas.report.plots import Figure, figures, spread_text
+from bnas.report.table import COLUMNS, networks
+from bnas.report.types import Report, SubnetReport
+from bnas.report.words import headline, points, short, significant, size, times
+
+SMALL_PLOTS = {
+    "prediction": "Prediction against measurement",
+    "progress": "Progress of the search",
+}
+
+
+def page(report: Report) -> str:
+    """The page's HTML; every name in it is escaped.
+
+    Raises:
+        MissingPackageError: plotly is not installed.
+    """
+    plotly = require("plotly.offline", "report").get_plotlyjs()
+    drawn = figures(report)
+    here = files("bnas.report")
+    return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"{report.run} · bnas report"),
+        css=(here / "page.css").read_text(encoding="utf-8").rstrip(),
+        js=(here / "page.js").read_text(encoding="utf-8").rstrip(),
+        plotly=plotly,
+        figures=script_json(drawn),
+        eyebrow=escape(" · ".join(filter(None, (report.run, report.dataset, _cpu(report))))),
+        headline=escape(headline(report)),
+        lead=escape(_lead(report)),
+        notes=_notes(report),
+        cards="\n".join(_card(report, subnet) for subnet in report.subnets),
+        front_caption=escape(_front_caption(drawn["front"])),
+        small_plots="\n".join(_small_plot(report, place) for place in SMALL_PLOTS if place in drawn),
+        table_caption=(
+            "Top-1 is on the test images, which neither training nor search nor choice has seen. "
+            "Latencies are medians at batch 1, measured in turn with the original."
+        ),
+        table=_table(report),
+        choices_caption=escape(_choices_caption(report)),
+        choices=_choices(report),
+        commands="\n".join(_command(subnet) for subnet in networks(report) if subnet.command),
+        facts="\n".join(
+            _facts(title, facts)
+            for title, facts in (
+                ("Hardware", report.hardware),
+                ("Protocol", report.protocol),
+                ("Latency model", report.latency_model),
+                ("Search space", report.space),
+            )
+            if facts
+        ),
+    )
+
+
+def script_json(x: Any) -> str:
+    """JSON that may stand inside a script element: nothing in it can end the element."""
+    text = json.dumps(to_plain(x), separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _cpu(report: Report) -> str:
+    for key in ("cpu", "cpu_model", "name"):
+        if isinstance(value := report.hardware.get(key), str):
+            return value
+    return ""
+
+
+def _lead(report: Report) -> str:
+    original = report.reference
+    return (
+        f"The original network takes {significant(original.latency_fp32_ms)} ms as FP32 and "
+        f"{significant(original.latency_ms)} ms as INT8, at {original.top1_fp32_percent:.2f} % and "
+        f"{original.top1_int8_percent:.2f} % top-1. "
+        f"{len(report.evaluations)} subnets were evaluated; the front was measured on this machine."
+    )
+
+
+def _notes(report: Report) -> str:
+    if not report.notes:
+        return ""
+    return f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in report.notes)}</div>'
+
+
+def _card(report: Report, subnet: SubnetReport) -> str:
+    original = report.reference
+    gain = points(subnet.top1_int8_percent - original.top1_fp32_percent)
+    spread = spread_text(subnet.latency_p10_ms, subnet.latency_p90_ms)
+    predicted = subnet.predicted_latency_ms
+    told = [f"p10–p90 {spread} ms"] if spread else []
+    told += [f"predicted {significant(predicted)} ms"] if predicted is not None else []
+    pairs = (
+        ("Top-1 INT8", f"{subnet.top1_int8_percent:.2f} %"),
+        ("vs original", f"{gain} <small>pts</small>"),
+        ("Images per s", short(subnet.throughput_per_s)),
+        ("MACs", short(subnet.macs)),
+        ("Parameters", short(subnet.parameters)),
+        ("INT8 file", size(subnet.size_bytes)),
+    )
+    bars = (
+        ("FP32 original", original.latency_fp32_ms, "", ""),
+        ("INT8 original", original.latency_ms, "", ""),
+        (f"Subnet {subnet.name}", subnet.latency_ms, "", " own"),
+    )
+    longest = max(latency for _, latency, _, _ in bars)
+    return (
+        f'<article class="card {_tone(subnet)}">'
+        f'<header><span class="badge">{escape(subnet.name)}</span> {escape(ROLES.get(subnet.name, ""))}</header>'
+        f'<p class="big">{times(subnet.speedup_vs_int8)} <small>vs INT8 original · '
+        f"{times(subnet.speedup_vs_fp32)} vs FP32</small></p>"
+        f'<p class="spread">{" · ".join(told)}</p>'
+        '<div class="bars">'
+        + "".join(
+            f'<div class="bar{own}"><span>{escape(name)}</span>'
+            f'<i style="width:{100 * latency / longest:.1f}%"></i><b>{significant(latency)} ms</b></div>'
+            for name, latency, _, own in bars
+        )
+        + "</div><dl>"
+        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
+        + "</dl></article>"
+    )
+
+
+def _tone(subnet: SubnetReport) -> str:
+    return subnet.name if subnet.name in ROLES else ""
+
+
+def _front_caption(figure: Figure) -> str:
+    below = figure["layout"]["meta"]["below"]
+    hidden = (
+        f" {below} evaluated subnet{'s lie' if below != 1 else ' lies'} below the shown range; double-click the"
+        " plot to see everything."
+        if below
+        else ""
+    )
+    return (
+        "Top-1 here is on the validation images that the search used. A thin line joins what was predicted of "
+        f"a subnet to what was measured; bars span the 10th to the 90th percentile.{hidden}"
+    )
+
+
+def _small_plot(report: Report, place: str) -> str:
+    caption = {
+        "prediction": "Latency of the members of the front. On the dotted line, prediction and measurement agree.",
+        "progress": "Share of the box between the largest and the smallest subnet that the front dominates.",
+    }[place]
+    return (
+        f"<section><h2>{SMALL_PLOTS[place]}</h2>"
+        f'<p class="caption">{caption}</p><div class="plot small" id="{place}"></div></section>'
+    )
+
+
+def _table(report: Report) -> str:
+    heads = "".join(
+        f'<th scope="col" title="{escape(column.title)}">{"<br>".join(filter(None, column.head))}</th>'
+        for column in COLUMNS
+    )
+    rows = "".join(
+        f'<tr class="{"reference" if subnet is report.reference else _tone(subnet)}">'
+        f'<th scope="row">{_name(report, subnet)}</th>'
+        + "".join(f"<td>{escape(column.cell(subnet))}</td>" for column in COLUMNS)
+        + "</tr>"
+        for subnet in networks(report)
+    )
+    return f'<table><thead><tr><th scope="col">network</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _name(report: Report, subnet: SubnetReport) -> str:
+    name = escape(subnet.name)
+    return name if subnet is report.reference else f'<span class="badge">{name}</span>'
+
+
+def _choices_caption(report: Report) -> str:
+    kept = "Bars show how much of the original each choice keeps."
+    count = report.space.get("size")
+    return f"{kept} The space holds {_many(count)} subnets." if isinstance(count, int) else kept
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < 10**9 else f"about 10^{len(str(count)) - 1}"
+
+
+def _choices(report: Report) -> str:
+    """Each choice's value in every network, beside the original's."""
+    original = report.reference.config
+    shown = networks(report)
+    heads = "".join(f'<th scope="col">{escape(subnet.name)}</th>' for subnet in shown)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(choice)}</th>'
+        + "".join(
+            f'<td class="{_tone(subnet)}">{_value(subnet.config.get(choice), largest)}</td>'
+            for subnet in shown
+        )
+        + "</tr>"
+        for choice, largest in original.items()
+    )
+    return (
+        f"<details><summary>{len(original)} choices in each of {len(report.subnets)} subnets</summary>"
+        f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">choice</th>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _value(value: int | None, largest: int) -> str:
+    if value is None:
+        return "–"
+    share = 100 * value / largest if largest else 0
+    return f'<span class="value"><i style="width:{share:.0f}%"></i>{value}</span>'
+
+
+def _command(subnet: SubnetReport) -> str:
+    return (
+        f'<div class="command {_tone(subnet)}"><span class="badge">{escape(subnet.name)}</span>'
+        f'<code>{escape(subnet.command)}</code><button type="button">Copy</button></div>'
+    )
+
+
+def _facts(title: str, facts: Mapping[str, Any]) -> str:
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _told(facts))
+    return f"<div><h3>{title}</h3><dl>{rows}</dl></div>"
+
+
+def _told(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Nested facts as (name, text) pairs; names in words, nesting as `name, part`."""
+    told: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        name = f"{above}, {key}" if above else str(key)
+        if isinstance(value, Mapping):
+            told += _told(value, name)
+        else:
+            told.append((name.replace("_", " "), _text(value)))
+    return told
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return _many(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,291 @@
+"""The report's figures as plotly's plain form (data and layout).
+
+Colours are names like `@measured`: the page puts in the values of its light or dark theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from bnas.report.types import FrontPoint, Report
+from bnas.report.words import significant
+
+Figure = dict[str, Any]
+
+
+def figures(report: Report) -> dict[str, Figure]:
+    """The figures that the report has data for, by the id of their place on the page."""
+    drawn = {"front": front_plot(report)}
+    if _measured(report):
+        drawn["prediction"] = prediction_plot(report)
+    if report.hypervolume:
+        drawn["progress"] = progress_plot(report)
+    return drawn
+
+
+def front_plot(report: Report) -> Figure:
+    """Top-1 on the validation images against latency: everything evaluated, the front as predicted and as
+    measured (joined by a line), the chosen subnets, the reference; bars from the 10th to the 90th
+    percentile."""
+    measured = _measured(report)
+    data = [
+        _markers(
+            "evaluated in the search",
+            [(e.latency_ms, e.metric_percent) for e in report.evaluations],
+            {"color": "@evaluated", "size": 5, "opacity": 0.55},
+            "%{y:.2f} % · %{x:.3g} ms predicted",
+        ),
+        _joints(report),
+        _markers(
+            "front, predicted (FP32 top-1)",
+            [(p.predicted_latency_ms, p.metric_percent) for p in report.front],
+            {"color": "@surface", "size": 8, "line": {"color": "@predicted", "width": 1.75}},
+            "%{y:.2f} % · %{x:.3g} ms predicted",
+        ),
+        _markers(
+            "front, measured (INT8 top-1)",
+            [(p.latency_ms, p.top1_int8_percent) for p in measured if not p.names],
+            {"color": "@measured", "size": 8},
+            "%{y:.2f} % · %{x:.3g} ms measured",
+            bars=[(p.latency_ms, p.latency_p10_ms, p.latency_p90_ms) for p in measured if not p.names],
+        ),
+    ]
+    data += [_chosen(point) for point in measured if point.names]
+    data += _references(report)
+    below = sum(e.metric_percent < _floor(report) for e in report.evaluations)
+    layout = _layout(_latency_axis(report), _axis("top-1, validation images, %"))
+    layout["yaxis"]["range"] = [_floor(report), _ceiling(report)]
+    layout["meta"] = {"below": below}
+    return {"data": data, "layout": layout}
+
+
+def prediction_plot(report: Report) -> Figure:
+    """Measured latency against predicted latency of the members of the front, and where both agree."""
+    measured = _measured(report)
+    pairs = [(p.predicted_latency_ms, float(p.latency_ms or 0)) for p in measured]
+    low, high = min(map(min, pairs)), max(map(max, pairs))
+    pad = 0.06 * (high - low) or 0.06 * high
+    ends = [low - pad, high + pad]
+    errors = [f"{100 * (x / y - 1):+.1f} %" for x, y in pairs]
+    dots = _markers(
+        "front",
+        pairs,
+        {"color": "@measured", "size": 8},
+        "predicted %{x:.3g} ms · measured %{y:.3g} ms · error %{text}",
+    )
+    dots["text"] = errors
+    data = [_line("exact", [(e, e) for e in ends], "@predicted", dash="dot"), dots]
+    data += [
+        {**_markers("", [(p.predicted_latency_ms, p.latency_ms)], {}, None), **_badge(p)}
+        for p in measured
+        if p.names
+    ]
+    layout = _layout(_axis("predicted latency, ms"), _axis("measured latency, ms"), legend=False)
+    layout["xaxis"]["range"] = layout["yaxis"]["range"] = ends
+    return {"data": data, "layout": layout}
+
+
+def progress_plot(report: Report) -> Figure:
+    """Hypervolume after each true evaluation of the search."""
+    steps = list(enumerate(report.hypervolume, start=1))
+    line = _line("hypervolume", steps, "@measured", shape="hv")
+    line["hovertemplate"] = "%{y:.3f} after %{x} evaluations<extra></extra>"
+    layout = _layout(_axis("subnets evaluated"), _axis("hypervolume"), legend=False)
+    layout["yaxis"]["rangemode"] = "tozero"
+    return {"data": [line], "layout": layout}
+
+
+def _measured(report: Report) -> list[FrontPoint]:
+    return [p for p in report.front if p.latency_ms is not None and p.top1_int8_percent is not None]
+
+
+def _markers(
+    name: str,
+    places: Sequence[tuple[float | None, float | None]],
+    marker: Mapping[str, Any],
+    hover: str | None,
+    bars: Sequence[tuple[float | None, float | None, float | None]] = (),
+) -> Figure:
+    trace: Figure = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [x for x, _ in places],
+        "y": [y for _, y in places],
+        "marker": dict(marker),
+        "cliponaxis": True,
+    }
+    if hover:
+        trace["hovertemplate"] = f"{hover}<extra></extra>"
+    else:
+        trace["hoverinfo"] = "skip"
+    if bars:
+        trace["error_x"] = _spread(bars)
+    return trace
+
+
+def _spread(bars: Sequence[tuple[float | None, float | None, float | None]]) -> Figure:
+    """Error bars from (median, 10th percentile, 90th percentile); none where a percentile is unknown."""
+    known = [(0.0, 0.0) if None in bar else (bar[0] - bar[1], bar[2] - bar[0]) for bar in bars]  # type: ignore[operator]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "arrayminus": [max(0.0, low) for low, _ in known],
+        "array": [max(0.0, high) for _, high in known],
+        "thickness": 1.25,
+        "width": 3,
+        "color": "@spread",
+    }
+
+
+def _line(
+    name: str, places: Sequence[tuple[float, float]], color: str, *, dash: str = "solid", shape: str = "linear"
+) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [x for x, _ in places],
+        "y": [y for _, y in places],
+        "line": {"color": color, "width": 1.75, "dash": dash, "shape": shape},
+        "hoverinfo": "skip",
+    }
+
+
+def _joints(report: Report) -> Figure:
+    """One thin line from each predicted point of the front to where it was measured."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for point in _measured(report):
+        x += [point.predicted_latency_ms, point.latency_ms, None]
+        y += [point.metric_percent, point.top1_int8_percent, None]
+    line = {"color": "@joint", "width": 1}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "line": line,
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _badge(point: FrontPoint) -> Figure:
+    """How a chosen subnet is drawn: a large disc in its colour with its name on it."""
+    name = escape(" ".join(point.names))
+    return {
+        "mode": "markers+text",
+        "name": f"subnet {name}",
+        "text": [f"<b>{name}</b>"],
+        "textposition": "middle center",
+        "textfont": {"color": "@onaccent", "size": 11},
+        "marker": {"color": accent(point.names[0]), "size": 14 + 8 * len(point.names)},
+    }
+
+
+def _chosen(point: FrontPoint) -> Figure:
+    trace = _markers(
+        "",
+        [(point.latency_ms, point.top1_int8_percent)],
+        {},
+        f"{escape(' and '.join(point.names))}: %{{y:.2f}} % · %{{x:.3g}} ms measured",
+        bars=[(point.latency_ms, point.latency_p10_ms, point.latency_p90_ms)],
+    )
+    return {**trace, **_badge(point)}
+
+
+def _references(report: Report) -> list[Figure]:
+    original = report.reference
+    int8 = (original.latency_ms, original.latency_p10_ms, original.latency_p90_ms)
+    fp32 = (original.latency_fp32_ms, original.latency_fp32_p10_ms, original.latency_fp32_p90_ms)
+    return [
+        _markers(
+            "original, INT8",
+            [(original.latency_ms, report.reference_val_int8_percent)],
+            {"color": "@reference", "size": 12, "symbol": "diamond"},
+            "original INT8: %{y:.2f} % · %{x:.3g} ms measured",
+            bars=[int8],
+        ),
+        _markers(
+            "original, FP32",
+            [(original.latency_fp32_ms, report.reference_val_fp32_percent)],
+            {
+                "color": "@surface",
+                "size": 11,
+                "symbol": "diamond",
+                "line": {"color": "@reference", "width": 2},
+            },
+            "original FP32: %{y:.2f} % · %{x:.3g} ms measured",
+            bars=[fp32],
+        ),
+    ]
+
+
+def accent(name: str) -> str:
+    """The colour of a chosen subnet; names other than A, B and C share one."""
+    return f"@{name.lower()}" if name in ("A", "B", "C") else "@measured"
+
+
+def _heights(report: Report) -> list[float]:
+    heights = [report.reference_val_fp32_percent, report.reference_val_int8_percent]
+    heights += [p.metric_percent for p in report.front]
+    return heights + [p.top1_int8_percent for p in report.front if p.top1_int8_percent is not None]
+
+
+def _floor(report: Report) -> float:
+    """The lower end of the plot: poor evaluations must not squeeze the front into a line."""
+    heights = _heights(report)
+    return min(heights) - 0.12 * (max(heights) - min(heights)) - 0.1
+
+
+def _ceiling(report: Report) -> float:
+    heights = _heights(report)
+    return max(heights) + 0.1 * (max(heights) - min(heights)) + 0.1
+
+
+def _latency_axis(report: Report) -> Figure:
+    """Latency in ms; logarithmic where the original is several times slower than the front."""
+    axis = _axis("latency, ms, batch 1")
+    latencies = [report.reference.latency_fp32_ms, report.reference.latency_ms]
+    latencies += [p.predicted_latency_ms for p in report.front]
+    latencies += [p.latency_ms for p in report.front if p.latency_ms is not None]
+    if min(latencies) > 0 and max(latencies) > 3 * min(latencies):
+        axis |= {"type": "log", "dtick": "D2", "title": {"text": "latency, ms, batch 1 (log scale)"}}
+    return axis
+
+
+def _axis(title: str) -> Figure:
+    return {
+        "title": {"text": title, "standoff": 10},
+        "gridcolor": "@grid",
+        "linecolor": "@axis",
+        "zeroline": False,
+        "automargin": True,
+        "ticks": "outside",
+        "tickcolor": "@grid",
+        "ticklen": 4,
+    }
+
+
+def _layout(xaxis: Figure, yaxis: Figure, *, legend: bool = True) -> Figure:
+    return {
+        "xaxis": xaxis,
+        "yaxis": yaxis,
+        "showlegend": legend,
+        "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": {"size": 12}},
+        "margin": {"l": 8, "r": 14, "t": 14, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "@ink", "size": 13},
+        "hoverlabel": {"bgcolor": "@hover", "bordercolor": "@axis", "font": {"color": "@ink"}},
+        "hovermode": "closest",
+        "dragmode": "zoom",
+    }
+
+
+def spread_text(p10_ms: float | None, p90_ms: float | None) -> str:
+    """`0.401–0.433`, or nothing where it was not measured."""
+    return "" if p10_ms is None or p90_ms is None else f"{significant(p10_ms)}–{significant(p90_ms)}"

@@ -1,0 +1,130 @@
+"""The table of the reference and the chosen subnets: its columns, on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnas.report.types import Report, SubnetReport
+from bnas.report.words import short, significant, size, times
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: two short lines for its head, the same in full, and the text of a network's cell."""
+
+    head: tuple[str, str]
+    title: str
+    cell: Callable[[SubnetReport], str]
+
+
+COLUMNS = (
+    Column(
+        head=("top-1 %", "FP32"), title="Top-1 FP32, test images", cell=lambda s: f"{s.top1_fp32_percent:.2f}"
+    ),
+    Column(
+        head=("top-1 %", "INT8"), title="Top-1 INT8, test images", cell=lambda s: f"{s.top1_int8_percent:.2f}"
+    ),
+    Column(
+        head=("ms", "INT8"),
+        title="Latency INT8, batch 1, median",
+        cell=lambda s: significant(s.latency_ms),
+    ),
+    Column(
+        head=("ms", "FP32"),
+        title="Latency FP32, batch 1, median",
+        cell=lambda s: significant(s.latency_fp32_ms),
+    ),
+    Column(
+        head=("ms", "predict."),
+        title="Latency INT8 as predicted",
+        cell=lambda s: "–" if s.predicted_latency_ms is None else significant(s.predicted_latency_ms),
+    ),
+    Column(
+        head=("faster", "vs FP32"),
+        title="Speed-up against the FP32 original",
+        cell=lambda s: times(s.speedup_vs_fp32),
+    ),
+    Column(
+        head=("faster", "vs INT8"),
+        title="Speed-up against the INT8 original",
+        cell=lambda s: times(s.speedup_vs_int8),
+    ),
+    Column(
+        head=("images", "per s"),
+        title="Throughput INT8, images per second",
+        cell=lambda s: f"{s.throughput_per_s:.0f}",
+    ),
+    Column(head=("MACs", ""), title="Multiply-accumulates per image", cell=lambda s: short(s.macs)),
+    Column(head=("params", ""), title="Parameters", cell=lambda s: short(s.parameters)),
+    Column(head=("file", "INT8"), title="File size INT8", cell=lambda s: size(s.size_bytes)),
+)
+
+
+def networks(report: Report) -> tuple[SubnetReport, ...]:
+    """The rows of the table: the reference first."""
+    return (report.reference, *report.subnets)
+
+
+def print_table(report: Report, console: Console | None = None) -> None:
+    """Print the table: a network per row where the terminal has about 100 columns, else one per column."""
+    from rich.console import Console
+
+    console = console or Console()
+    table = _wide(report)
+    if table.__rich_measure__(console, console.options.update(width=1000)).maximum > console.width:
+        table = _narrow(report)
+    console.print(table)
+
+
+def markdown_table(report: Report) -> str:
+    """The table in Markdown."""
+    rows = [("network", *(" ".join(filter(None, column.head)) for column in COLUMNS))]
+    rows.append(("---", *["---:"] * len(COLUMNS)))
+    rows += [(s.name, *(column.cell(s) for column in COLUMNS)) for s in networks(report)]
+    return "".join(f"| {' | '.join(_escaped(cell) for cell in row)} |\n" for row in rows)
+
+
+def _wide(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("network", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column("\n".join(column.head).rstrip("\n"), justify="right", no_wrap=True)
+    for subnet in networks(report):
+        table.add_row(
+            Text(subnet.name), *(column.cell(subnet) for column in COLUMNS), style=_style(report, subnet)
+        )
+    return table
+
+
+def _narrow(report: Report) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for subnet in networks(report):
+        table.add_column(Text(subnet.name), justify="right", style=_style(report, subnet), no_wrap=True)
+    for column in COLUMNS:
+        table.add_row(
+            " ".join(filter(None, column.head)), *(column.cell(subnet) for subnet in networks(report))
+        )
+    return table
+
+
+def _style(report: Report, subnet: SubnetReport) -> str:
+    return "dim" if subnet is report.reference else ""
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("<", "&lt;")

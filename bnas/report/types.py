@@ -1,0 +1,96 @@
+"""What a report holds. `to_plain(Report)` is `report.json`: no dates and no durations, so that two equal runs
+give equal files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bnas.space import SubnetConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A member of the front after measuring: accuracies on the validation images, latency on the device
+    (INT8, batch 1, median) beside what was predicted."""
+
+    config: SubnetConfig
+    top1_fp32_percent: float
+    top1_int8_percent: float
+    latency_ms: float
+    predicted_latency_ms: float
+    macs: int
+    parameters: int
+    latency_p10_ms: float | None = None
+    latency_p90_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubnetReport:
+    """One network of the table. Top-1 is on the test images, which nothing was chosen by; `latency_ms`, its
+    10th and 90th percentile and `throughput_per_s` are INT8, latencies at batch 1; speed-ups are of the
+    INT8 subnet against the original network; `command` makes the subnet again."""
+
+    name: str
+    config: dict[str, int] = field(hash=False)
+    top1_fp32_percent: float
+    top1_int8_percent: float
+    latency_ms: float
+    latency_fp32_ms: float
+    latency_p10_ms: float
+    latency_p90_ms: float
+    throughput_per_s: float
+    macs: int
+    parameters: int
+    size_bytes: int
+    speedup_vs_fp32: float
+    speedup_vs_int8: float
+    predicted_latency_ms: float | None = None
+    command: str
+    latency_fp32_p10_ms: float | None = None
+    latency_fp32_p90_ms: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontPoint:
+    """A member of the front on the validation images: as the search saw it (`metric_percent`, FP32, against
+    `predicted_latency_ms`) and as measured (INT8). `names`: the chosen subnets it became, if any."""
+
+    config_digest: str
+    metric_percent: float
+    predicted_latency_ms: float
+    top1_int8_percent: float | None = None
+    latency_ms: float | None = None
+    latency_p10_ms: float | None = None
+    latency_p90_ms: float | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPoint:
+    """A subnet as the search saw it: top-1 on the validation images, predicted latency."""
+
+    metric_percent: float
+    latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A finished run. `reference` is the original network, as FP32 and as INT8; its two accuracies on the
+    validation images place it in the plot of the front, where everything is on those images."""
+
+    run: str
+    task: str = "classification"
+    dataset: str
+    reference: SubnetReport
+    subnets: tuple[SubnetReport, ...]
+    reference_val_fp32_percent: float
+    reference_val_int8_percent: float
+    front: tuple[FrontPoint, ...]
+    evaluations: tuple[EvaluationPoint, ...]
+    hypervolume: tuple[float, ...] = ()
+    hardware: dict[str, Any] = field(hash=False)
+    protocol: dict[str, Any] = field(hash=False)
+    latency_model: dict[str, Any] = field(hash=False)
+    space: dict[str, Any] = field(hash=False)
+    notes: tuple[str, ...] = ()

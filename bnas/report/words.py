@@ -1,0 +1,70 @@
+"""Numbers and sentences as a person reads them."""
+
+from __future__ import annotations
+
+from math import floor, log10
+
+from bnas.report.types import Report, SubnetReport
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with that many significant digits, never in exponent form: 0.0412, 4.12, 412, 41200."""
+    if value == 0:
+        return "0"
+    value = float(f"{value:.{digits - 1}e}")  # rounded first, so that 0.9999 counts as 1.00
+    return f"{value:.{max(0, digits - 1 - floor(log10(abs(value))))}f}"
+
+
+def short(value: float) -> str:
+    """A count with a decimal prefix: 612, 41.2 k, 3.86 M, 4.09 G."""
+    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * limit:
+            return f"{significant(value / limit)} {prefix}"
+    return f"{value:.0f}"
+
+
+def size(size_bytes: int) -> str:
+    """A file size: 612 B, 41.2 kB, 3.86 MB."""
+    text = short(size_bytes)
+    return f"{text}B" if " " in text else f"{text} B"
+
+
+def times(ratio: float) -> str:
+    """A ratio: 0.87×, 3.42×, 12.1×."""
+    return f"{ratio:.2f}×" if ratio < 9.995 else f"{ratio:.1f}×"
+
+
+def faster(speedup: float) -> str:
+    """`3.42× faster than`, or `1.25× slower than` for a speed-up below 1."""
+    if times(speedup) == times(1):
+        return "as fast as"
+    return f"{times(speedup)} faster than" if speedup > 1 else f"{times(1 / speedup)} slower than"
+
+
+def points(difference: float) -> str:
+    """A difference of two percentages with its sign: +0.31, −1.20."""
+    text = f"{abs(difference):.2f}"
+    return f"±{text}" if float(text) == 0 else f"{'+' if difference > 0 else '−'}{text}"
+
+
+def headliner(report: Report) -> SubnetReport | None:
+    """The subnet that the headline is about: B, else the first."""
+    return next((s for s in report.subnets if s.name == "B"), next(iter(report.subnets), None))
+
+
+def headline(report: Report) -> str:
+    """The result of a run in one sentence."""
+    subnet = headliner(report)
+    if subnet is None:
+        return "This run chose no subnets."
+    gain = subnet.top1_int8_percent - report.reference.top1_fp32_percent
+    where = "above" if gain > 0 else "below"
+    accuracy = (
+        "at the same top-1"
+        if float(f"{gain:.2f}") == 0
+        else f"with top-1 {abs(gain):.2f} points {where} the original’s"
+    )
+    return (
+        f"Subnet {subnet.name} is {faster(subnet.speedup_vs_int8)} the INT8 original and "
+        f"{faster(subnet.speedup_vs_fp32)} the FP32 original, {accuracy}."
+    )

@@ -1,0 +1,82 @@
+"""How good a network is on a split; a subnet is extracted and recalibrated first, its supernet untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bnas.data import Images, batches, epoch_order
+from bnas.graph.trace import eval_mode
+from bnas.train.norms import device_of, recalibrate
+from bnas.train.precision import Precision, autocast
+from bnas.train.sampling import Place, step_seed
+from bnas.train.task import TASKS
+
+if TYPE_CHECKING:
+    from bnas.space import SubnetConfig
+
+
+def evaluate(
+    predict: Callable[[Tensor], Any],
+    images: Images,
+    *,
+    batch_size: int = 250,
+    task: str = "classification",
+) -> float:
+    """The task's metric, top-1 in percent for classification, over all images, not augmented.
+
+    `predict` maps a batch [n, C, H, W] to logits [n, classes]: an nn.Module, which runs in eval mode without
+    gradients and is unchanged afterwards, or any function, as a runtime's, that returns tensors or arrays.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    module = predict if isinstance(predict, nn.Module) else None
+    device = device_of(module) if module else torch.device("cpu")
+
+    def results() -> Iterable[tuple[Any, Tensor]]:
+        for x, labels in batches(images, batch_size):
+            outputs = predict(x.to(device))
+            yield torch.as_tensor(outputs) if module is None else outputs, labels.to(device)
+
+    with torch.no_grad(), eval_mode(module) if module else nullcontext():
+        return TASKS[task].metric(results())
+
+
+def evaluate_subnet(
+    extract: Callable[[SubnetConfig], nn.Module],
+    config: SubnetConfig,
+    recalibration_batches: Iterable[tuple[Tensor, Tensor]],
+    images: Images,
+    *,
+    batch_size: int = 250,
+    precision: Precision = "float32",
+    task: str = "classification",
+) -> float:
+    """The task's metric of one subnet, in percent: extract a plain module, recalibrate it, evaluate it.
+
+    The supernet behind `extract` does not change.
+
+    Raises:
+        DataError: no images to recalibrate or to evaluate on.
+    """
+    subnet = extract(config).to(memory_format=torch.channels_last)
+    with autocast(precision, device_of(subnet)):
+        recalibrate(subnet, recalibration_batches)
+        return evaluate(subnet, images, batch_size=batch_size, task=task)
+
+
+def recalibration_batches(
+    images: Images, count: int, *, seed: int, batch_size: int = 256
+) -> tuple[tuple[Tensor, Tensor], ...]:
+    """`count` images (all, if there are fewer) drawn from the training split, not augmented, in memory.
+
+    Made once and handed to every evaluation, so that subnets are compared on equal statistics. Takes
+    4 C H W bytes per image.
+    """
+    order = epoch_order(len(images), step_seed(seed, None, Place.RECALIBRATE), 0)[:count]
+    return tuple(batches(images, batch_size, order=order))

@@ -1,0 +1,55 @@
+"""Batch-norm statistics of a subnet: computed afresh, for the supernet's are a mixture of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnas.errors import DataError
+from bnas.graph.trace import eval_mode
+
+
+def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Set the running mean and variance of each batch norm to their averages over the batches.
+
+    Yu & Huang 2019, "Universally slimmable networks and improved training techniques", section 3.2: the
+    plain average over batches of each batch's mean and unbiased variance. Only batch-norm layers with
+    running statistics run in training mode; nothing else of the model changes, its training flags and
+    momenta included. A model without such layers is left as it is.
+
+    Raises:
+        DataError: there is no batch; the model is unchanged.
+    """
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
+    if not norms:
+        return
+    rest = iter(batches)
+    first = next(rest, None)
+    if first is None:
+        raise DataError("batch-norm recalibration: no images given; at least one batch is needed")
+    device = device_of(model)
+    momenta = [norm.momentum for norm in norms]
+    with eval_mode(model), torch.no_grad():
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # torch's word for the cumulative average
+                norm.train()
+            for images, _ in chain((first,), rest):
+                model(images.to(device))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter lies; the CPU if it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

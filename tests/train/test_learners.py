@@ -1,0 +1,89 @@
+"""That the trainings learn: on a toy problem, each part by what it must bring about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from toy import PRETRAIN, toy_images, toy_net, toy_supernet
+
+from bnas import progress
+from bnas.data import ImageSplits
+from bnas.errors import SpaceError
+from bnas.supernet import extract_subnet
+from bnas.train import (
+    Stage,
+    TrainConfig,
+    evaluate,
+    evaluate_subnet,
+    pretrain,
+    recalibration_batches,
+    train,
+)
+
+DATA = ImageSplits(name="toy", train=toy_images(512, 1), val=toy_images(400, 2), test=toy_images(10, 3))
+STAGES = (
+    Stage(name="depth", dims={"depth": 0}, epochs=2, lr=0.05),
+    Stage(name="width", dims={"depth": 0, "width": 0}, epochs=4, lr=0.05, reorder=True),
+)
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> nn.Module:
+    model = toy_net()
+    pretrain(model, DATA, replace(PRETRAIN, epochs=6, batch_size=32), seed=0)
+    return model
+
+
+def test_pretraining_learns(pretrained: nn.Module) -> None:
+    assert evaluate(toy_net(), DATA.val) < 50
+    assert evaluate(pretrained, DATA.val) > 85
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_all_subnets_learn_from_stage_to_stage(pretrained: nn.Module, precision: str) -> None:
+    supernet = toy_supernet()
+    space, calibration = supernet.space, recalibration_batches(DATA.train, 256, seed=0)
+
+    def top1_percent(config: object) -> float:
+        return evaluate_subnet(lambda c: extract_subnet(supernet, c), config, calibration, DATA.val)  # type: ignore[arg-type]
+
+    assert top1_percent(space.smallest) < 50
+    config = TrainConfig(stages=STAGES, batch_size=32, precision=precision)  # type: ignore[arg-type]
+    train(supernet, DATA, config, seed=0, teacher=pretrained)
+    assert supernet.active == space.largest
+    assert top1_percent(space.largest) > 85
+    assert top1_percent(space.smallest) > 80
+
+
+def test_from_a_teacher_alone_its_answers_are_learnt(pretrained: nn.Module) -> None:
+    """With distill = 1 the labels do not count; here they are wrong on purpose."""
+    wrong = replace(DATA.train, y=(DATA.train.y + 1) % 4)  # type: ignore[type-var]
+    supernet = toy_supernet()
+    config = TrainConfig(stages=(Stage(name="all", epochs=6, lr=0.05),), batch_size=32, distill=1.0)
+    train(supernet, replace(DATA, train=wrong), config, seed=0, teacher=pretrained)
+    assert evaluate(supernet, DATA.val) > 80
+    supernet = toy_supernet()
+    train(supernet, replace(DATA, train=wrong), config, seed=0, teacher=None)
+    assert evaluate(supernet, DATA.val) < 20
+
+
+def test_stages_that_do_not_fit_are_refused_before_anything_happens() -> None:
+    supernet = toy_supernet()
+    before = {name: value.clone() for name, value in supernet.model.state_dict().items()}
+    config = TrainConfig(stages=(Stage(name="all", dims={"kernel": 0}),))
+    with pytest.raises(SpaceError, match=r"train\.stages\[0\]\.dims\.kernel"):
+        train(supernet, DATA, config, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in supernet.model.state_dict().items())
+
+
+def test_a_person_is_told_how_good_it_is_and_what_stays_untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "say", said.append)
+    config = TrainConfig(stages=(Stage(name="depth", dims={"depth": 0}, epochs=0.1),), batch_size=32)
+    train(toy_supernet(), DATA, config, seed=0)
+    note, line = said
+    assert "no stage opens all values of stem.width (3 such choices)" in note
+    assert line.startswith("depth: 2 steps; top1_percent on validation images: largest ")
