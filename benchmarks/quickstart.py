@@ -28,10 +28,7 @@ def main() -> None:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         runs = [_run(folder, seed) for seed in range(1 if options.quick else 3)]
-    figures = {
-        key: _spread([figures[key] for figures in runs])
-        for key in runs[0]
-    }
+    figures = {key: _spread([figures[key] for figures in runs]) for key in runs[0]}
     for key, value in figures.items():
         print(f"{key:<32} median {value['median']:.3f}   {value['least']:.3f} … {value['most']:.3f}")
     bars = {

@@ -9,20 +9,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # export, quantize, search and train are packages that can be called
     from bnas.commands.extract import extract_subnet
     from bnas.data import DataConfig, load_data
     from bnas.errors import BnasError
-    from bnas.export import Artefact, OpenVinoIR, export, verify
+    from bnas.export import Artefact, OpenVinoIR, verify
     from bnas.graph import ChannelGraph, trace
-    from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement, campaign, fit_latency
+    from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement, fit_latency
+    from bnas.measure.campaign import campaign
     from bnas.models import ModelConfig, load_model
-    from bnas.quantize import NncfPTQ, quantize
+    from bnas.quantize import NncfPTQ
     from bnas.report import Report
-    from bnas.search import Candidate, Objective, ParetoFront, SearchConfig, search
+    from bnas.search import Candidate, Objective, ParetoFront, SearchConfig
     from bnas.space import Choice, SearchSpace, SpaceRules, SubnetConfig, derive_space
     from bnas.supernet import Supernet, reorder_channels
-    from bnas.train import PretrainConfig, Stage, TrainConfig, evaluate, pretrain, recalibrate, train
+    from bnas.train import PretrainConfig, Stage, TrainConfig, pretrain, recalibrate
+    from bnas.train.evaluate import evaluate
 
 __version__ = "0.1.0"
 

@@ -86,7 +86,9 @@ def dropped_channels_unread(
     return model
 
 
-def check_extraction(original: nn.Module, supernet: Supernet, config: SubnetConfig, inputs: tuple[Tensor, ...]) -> None:
+def check_extraction(
+    original: nn.Module, supernet: Supernet, config: SubnetConfig, inputs: tuple[Tensor, ...]
+) -> None:
     """Oracles 1 and 2: extracted = full model with dropped channels unread = activated super-network."""
     subnet = extract_subnet(supernet, config)
     result = run(subnet, inputs)
@@ -115,7 +117,9 @@ def check_reordering(supernet: Supernet, inputs: tuple[Tensor, ...], importance:
     after = run(supernet, inputs)
     assert_close(before, after)
     if "width" in supernet.space.dims:
-        assert any(not torch.equal(value, weights[name]) for name, value in supernet.model.state_dict().items())
+        assert any(
+            not torch.equal(value, weights[name]) for name, value in supernet.model.state_dict().items()
+        )
 
 
 def check_gradients(supernet: Supernet, config: SubnetConfig, inputs: tuple[Tensor, ...]) -> None:

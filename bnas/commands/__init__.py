@@ -1,4 +1,4 @@
-"""The commands of `python -m bnas`, in the order of the work: one short file each, a function of a `Project`."""
+"""The commands of `python -m bnas`, in the order of the work; each stage's is one file, named like it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _STAGES = {
 }
 
 COMMANDS: dict[str, Command] = {
-    **{name: Command(name=name, help=help, run=_later("stages", "command")) for name, help in _STAGES.items()},
+    **{
+        name: Command(name=name, help=help, run=_later("stages", "command"))
+        for name, help in _STAGES.items()
+    },
     "run": Command(
         name="run", help="all of the above, skipping what is done", run=_later("stages", "command")
     ),

@@ -18,7 +18,9 @@ def export(project: Project) -> Made:
     """Write subnets/<name>/fp32.xml and artefacts.json, which holds what the check of each file found."""
     names = subnet_names(project)
     int8 = read_json(project.folder.path("subnets", "int8.json"), dict[str, Artefact])
-    images = [x for x, _ in batches(project.data.val, 100, order=range(min(CHECKED_IMAGES, len(project.data.val))))]
+    images = [
+        x for x, _ in batches(project.data.val, 100, order=range(min(CHECKED_IMAGES, len(project.data.val))))
+    ]
     made: list[str] = []
     checked: dict[str, dict[str, Artefact]] = {}
     config = project.config.export

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,14 +22,12 @@ from bnas.data import ImageSplits, load_data
 from bnas.errors import ConfigError, RunError
 from bnas.files import read_json, write_with
 from bnas.graph import ChannelGraph
+from bnas.measure.hardware import physical_cores
 from bnas.models import load_model, weights_for
 from bnas.plain import from_plain
 from bnas.run_folder import RunFolder, newest
 from bnas.space import SearchSpace
 from bnas.supernet import Supernet
-
-if TYPE_CHECKING:
-    from bnas.models import ModelConfig
 
 PRETRAINED = "weights/pretrained.safetensors"
 SUPERNET = "weights/supernet.safetensors"
@@ -62,13 +60,9 @@ class Project:
 
     def fresh_model(self, *, weights: bool = False) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network as its family makes it, with its published weights if asked, and example inputs."""
-        config: ModelConfig = self.config.model
-        if not weights:
-            config = from_plain(type(config), {"name": config.name, "options": config.options, "weights": "none"})
+        config = self.config.model if weights else replace(self.config.model, weights="none")
         images = self.data.train
-        return load_model(
-            config, num_classes=len(images.classes), shape=images.shape, seed=self.config.seed
-        )
+        return load_model(config, num_classes=len(images.classes), shape=images.shape, seed=self.config.seed)
 
     @property
     def example(self) -> Tensor:
@@ -132,7 +126,9 @@ def open_project(invocation: Invocation) -> Project:
     if invocation.conf is not None:
         plain = compose(invocation.conf, invocation.overrides, invocation.hw)
     else:
-        runs = next((v for k, _, v in (o.partition("=") for o in invocation.overrides) if k == "runs"), "runs")
+        runs = next(
+            (v for k, _, v in (o.partition("=") for o in invocation.overrides) if k == "runs"), "runs"
+        )
         latest = newest(Path(runs))
         plain = latest.config()
         if invocation.overrides or invocation.hw:
@@ -161,11 +157,5 @@ def _from_plain(plain: dict[str, Any], folder: RunFolder | None = None) -> Proje
         except Exception as error:  # the user's own module may raise anything
             raise ConfigError(f"plugins: {name} cannot be imported: {error}") from error
     config = from_plain(RunConfig, plain)
-    torch.set_num_threads(config.threads or _cores())
+    torch.set_num_threads(config.threads or physical_cores())
     return Project(config, plain, folder or RunFolder(Path(config.runs) / config.name))
-
-
-def _cores() -> int:
-    from bnas.measure.hardware import physical_cores
-
-    return physical_cores()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bnas.commands.extract import REFERENCE, SubnetFile
 from bnas.commands.project import Made, Project
 from bnas.commands.search import Decision
@@ -93,22 +95,25 @@ def _member(decision: Decision, config: SubnetConfig) -> Verified:
 
 
 def _front(decision: Decision) -> tuple[FrontPoint, ...]:
+    """All members of the front as the search saw them, and those measured also as measured."""
     measured = {member.config: member for member in decision.members}
     points = []
     for candidate in decision.front.members:
-        member = measured.get(candidate.config)
-        points.append(
-            FrontPoint(
-                config_digest=candidate.config.digest,
-                metric_percent=candidate.values["top1_percent"],
-                predicted_latency_ms=candidate.values["latency_ms"],
-                top1_int8_percent=member and member.top1_int8_percent,
-                latency_ms=member and member.latency_ms,
-                latency_p10_ms=member and member.latency_p10_ms,
-                latency_p90_ms=member and member.latency_p90_ms,
-                names=tuple(name for name, config in decision.chosen.items() if config == candidate.config),
-            )
+        point = FrontPoint(
+            config_digest=candidate.config.digest,
+            metric_percent=candidate.values["top1_percent"],
+            predicted_latency_ms=candidate.values["latency_ms"],
+            names=tuple(name for name, config in decision.chosen.items() if config == candidate.config),
         )
+        if member := measured.get(candidate.config):
+            point = replace(
+                point,
+                top1_int8_percent=member.top1_int8_percent,
+                latency_ms=member.latency_ms,
+                latency_p10_ms=member.latency_p10_ms,
+                latency_p90_ms=member.latency_p90_ms,
+            )
+        points.append(point)
     return tuple(points)
 
 
@@ -116,6 +121,7 @@ def _protocol(project: Project, verification: Verification) -> dict[str, object]
     """How the numbers of the table came about."""
     config, timing = project.config, verification.networks[REFERENCE]["int8"].timing
     return {
+        "command": f"python -m bnas run conf={project.folder.path('config.yaml')} name={config.name}-again",
         "hw": config.hw.name,
         "backend": config.hw.backend,
         "threads": config.hw.thread_count,

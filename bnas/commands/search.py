@@ -102,7 +102,7 @@ def calibration_images(project: Project) -> list[Tensor]:
     count = getattr(project.config.quantize, "samples", 300)
     order = epoch_order(len(images), project.config.seed, 0)[:count]
     batch, _ = images.batch(order)
-    return list(batch.split(1))
+    return [batch[i : i + 1] for i in range(len(batch))]
 
 
 def _decide(
@@ -127,7 +127,10 @@ def _decide(
             if subnet is not None:
                 recalibrate(module, calibration)
             runner = prepare(_deployed(project, module, images), config.hw, project.example)
-            accuracies[name] = (evaluate(module.to(memory_format=torch.channels_last), data.val), evaluate(runner.predict, data.val))
+            accuracies[name] = (
+                evaluate(module.to(memory_format=torch.channels_last), data.val),
+                evaluate(runner.predict, data.val),
+            )
             runners[name] = runner
             step(note=f"INT8 top-1 {accuracies[name][1]:.2f} %")
         timings = time_interleaved(runners, config.measure)

@@ -32,7 +32,9 @@ def command(invocation: Invocation) -> None:
     elif what in subnets:
         _subnet(project, what)
     else:
-        raise RunError(f"show: nothing called '{what}' in {project.folder}{did_you_mean(what, [*SHOWN, *subnets])}")
+        raise RunError(
+            f"show: nothing called '{what}' in {project.folder}{did_you_mean(what, [*SHOWN, *subnets])}"
+        )
 
 
 def _run(project: Project) -> None:

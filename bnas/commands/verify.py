@@ -13,7 +13,6 @@ from bnas.files import read_json, write_json
 from bnas.measure import Hardware, Timing, detect, prepare, throughput_per_s, time_interleaved
 from bnas.train import evaluate
 
-
 THROUGHPUT_SECONDS = 1.5
 
 

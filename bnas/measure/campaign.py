@@ -43,6 +43,7 @@ class Measurement:
     ratio: float
     ratio_p10: float
     ratio_p90: float
+    ratio_error_percent: float
     reference_ms: float
     rounds: int
     calls: int
@@ -89,7 +90,7 @@ def campaign(
                 timings = time_interleaved({_REFERENCE: beside, _SUBNET: runner}, config)
                 known[subnet] = _measurement(subnet, timings, space, hw, hardware)
                 append_jsonl(path, known[subnet])
-                step(note=f"{timings[_SUBNET].latency_ms:.3f} ms")
+                step(note=f"{known[subnet].latency_ms:.3f} ms ±{known[subnet].ratio_error_percent:.1f} %")
     return tuple(known[subnet] for subnet in chosen)
 
 
@@ -148,6 +149,7 @@ def _measurement(
         ratio=timing.ratio,
         ratio_p10=timing.ratio_p10,
         ratio_p90=timing.ratio_p90,
+        ratio_error_percent=timing.ratio_error_percent,
         reference_ms=timings[_REFERENCE].latency_ms,
         rounds=timing.rounds,
         calls=timing.calls,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
 
 import numpy as np
@@ -66,7 +67,7 @@ def fit_latency(
     """A predictor fitted on `measurements`, with its error on the last `holdout` of them, held out.
 
     The target is ratio × the reference's median latency over the campaign: what the subnet would have taken,
-    had the machine kept its speed. With few measurements fewer are held out, so that three at least remain.
+    had the machine kept its speed. At most a third of the measurements is held out.
 
     Raises:
         MeasureError: fewer than four measurements.
@@ -82,7 +83,7 @@ def fit_latency(
     names = tuple(sorted({name for row in table for name in row}))
     x = np.array([[row.get(name, 0.0) for name in names] for row in table])
     macs = x[:, [names.index("macs")]]
-    held_out = max(1, min(holdout, len(measurements) - 3))
+    held_out = max(1, min(holdout, len(measurements) // 3))
     train, test = slice(None, -held_out), slice(-held_out, None)
     predicted = _fit(x[train], latency[train]).predict(x[test])
     line = _fit(macs[train], latency[train], alphas=[0.0]).predict(macs[test])
@@ -124,21 +125,25 @@ def predict_ms(model: LatencyModel, layers: Sequence[LayerCost]) -> float:
 
 
 def features(layers: Sequence[LayerCost]) -> Mapping[str, float]:
-    """Sums over the layers of one subnet.
+    """Sums over the layers of one subnet: MACs, MACs as the kernels do them, elements moved, and layers.
 
-    MACs in all, by kind of layer and by number of output positions (the same work runs at another speed in
-    large maps than in small ones); elements read and written; layers by kind.
+    A kernel takes inputs by 4 (one INT8 dot product) and outputs by its vector width, 16, or by a block of
+    several vectors, 64: a layer of 17 channels costs as much as one of 32.
     """
-    sums: dict[str, float] = defaultdict(float, macs=0.0, elements=0.0)
+    sums: dict[str, float] = defaultdict(float, macs=0.0)
     for layer in layers:
         if layer.kind in _NORMS:
             continue
-        kind = "depthwise" if layer.groups > 1 and layer.groups == layer.inputs else layer.kind
+        depthwise = 1 < layer.groups == layer.inputs
         sums["macs"] += layer.macs
-        sums[f"macs.{kind}"] += layer.macs
-        sums[f"macs@{layer.positions}"] += layer.macs
+        sums["macs.depthwise"] += layer.macs if depthwise else 0
+        for block in (16, 64):
+            inputs = layer.inputs // layer.groups
+            sums[f"macs.padded_to_{block}"] += (
+                layer.macs * _padding(inputs, 1 if depthwise else 4) * _padding(layer.outputs, block)
+            )
         sums["elements"] += layer.weights + (layer.inputs + layer.outputs) * layer.positions
-        sums[f"layers.{kind}"] += 1
+        sums["layers"] += 1
     return dict(sums)
 
 
@@ -148,6 +153,10 @@ def kendall_tau(a: Array, b: Array) -> float:
     right = np.sign(np.subtract.outer(b, b))
     norm = np.sqrt((left**2).sum() * (right**2).sum())
     return float((left * right).sum() / norm) if norm else 0.0
+
+
+def _padding(size: int, block: int) -> float:
+    return ceil(size / block) * block / size
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from bnas.errors import RunError
 from bnas.report.types import Verified
 
 ROLES = {
-    "A": "the most accurate",
-    "B": "the fastest under 1 point of loss",
-    "C": "the lowest latency",
+    "A": "largest accuracy",
+    "B": "fastest under 1 point of loss",
+    "C": "smallest latency",
 }
 
 
@@ -45,8 +45,8 @@ def choice_notes(
     loss = reference_metric - chosen["B"].top1_int8_percent
     if loss >= loss_points:
         notes.append(
-            f"No subnet of the front loses less than {loss_points:g} point{'s' * (loss_points != 1)} of top-1 "
-            f"on the validation images; B is the one that loses least, {loss:.2f} points."
+            f"No subnet of the front loses less than {loss_points:g} point{'s' * (loss_points != 1)} of"
+            f" top-1 on the validation images; B is the one that loses least, {loss:.2f} points."
         )
     named: dict[str, list[str]] = {}
     for name, verified in chosen.items():

@@ -20,12 +20,13 @@ function draw() {
   for (const [place, figure] of Object.entries(figures)) {
     const { data, layout } = themed(figure, theme);
     layout.font.family = getComputedStyle(document.body).fontFamily;
-    if (narrow) layout.font.size = 12;
+    // On a phone a finger on a plot scrolls the page.
+    if (narrow) Object.assign(layout, { dragmode: false, font: { ...layout.font, size: 12 } });
     Plotly.react(place, data, layout, {
       responsive: true,
       displaylogo: false,
       displayModeBar: narrow ? false : "hover",
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     });
   }
 }

@@ -85,7 +85,8 @@ def _lead(report: Report) -> str:
         f"The original network takes {significant(original.latency_fp32_ms)} ms as FP32 and "
         f"{significant(original.latency_ms)} ms as INT8, at {original.top1_fp32_percent:.2f} % and "
         f"{original.top1_int8_percent:.2f} % top-1. "
-        f"{len(report.evaluations)} subnets were evaluated; the front was measured on this machine."
+        f"Of {len(report.evaluations)} subnets evaluated, the front was exported as INT8 and measured. "
+        "A subnet’s loss is its INT8 top-1 against the FP32 original’s."
     )
 
 
@@ -98,40 +99,47 @@ def _notes(report: Report) -> str:
 def _card(report: Report, subnet: SubnetReport) -> str:
     original = report.reference
     gain = points(subnet.top1_int8_percent - original.top1_fp32_percent)
-    spread = spread_text(subnet.latency_p10_ms, subnet.latency_p90_ms)
     predicted = subnet.predicted_latency_ms
-    told = [f"p10–p90 {spread} ms"] if spread else []
-    told += [f"predicted {significant(predicted)} ms"] if predicted is not None else []
     pairs = (
         ("Top-1 INT8", f"{subnet.top1_int8_percent:.2f} %"),
         ("vs original", f"{gain} <small>pts</small>"),
-        ("Images per s", short(subnet.throughput_per_s)),
+        ("Images/s", short(subnet.throughput_per_s)),
         ("MACs", short(subnet.macs)),
         ("Parameters", short(subnet.parameters)),
         ("INT8 file", size(subnet.size_bytes)),
+        ("Predicted", "–" if predicted is None else f"{significant(predicted)} ms"),
+        ("p10–p90", f"{spread_text(subnet.latency_p10_ms, subnet.latency_p90_ms)} ms"),
     )
     bars = (
-        ("FP32 original", original.latency_fp32_ms, "", ""),
-        ("INT8 original", original.latency_ms, "", ""),
-        (f"Subnet {subnet.name}", subnet.latency_ms, "", " own"),
+        ("FP32 original", original.latency_fp32_ms, ""),
+        ("INT8 original", original.latency_ms, ""),
+        (f"Subnet {subnet.name}", subnet.latency_ms, " own"),
     )
-    longest = max(latency for _, latency, _, _ in bars)
+    longest = max(latency for _, latency, _ in bars)
     return (
         f'<article class="card {_tone(subnet)}">'
-        f'<header><span class="badge">{escape(subnet.name)}</span> {escape(ROLES.get(subnet.name, ""))}</header>'
-        f'<p class="big">{times(subnet.speedup_vs_int8)} <small>vs INT8 original · '
-        f"{times(subnet.speedup_vs_fp32)} vs FP32</small></p>"
-        f'<p class="spread">{" · ".join(told)}</p>'
+        f'<header><span class="badge">{escape(subnet.name)}</span> {_role(report, subnet)}</header>'
+        f'<p class="big">{times(subnet.speedup_vs_int8)}<small>vs INT8 original<br>'
+        f"{times(subnet.speedup_vs_fp32)} vs FP32 original</small></p>"
         '<div class="bars">'
         + "".join(
             f'<div class="bar{own}"><span>{escape(name)}</span>'
             f'<i style="width:{100 * latency / longest:.1f}%"></i><b>{significant(latency)} ms</b></div>'
-            for name, latency, _, own in bars
+            for name, latency, own in bars
         )
         + "</div><dl>"
         + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
         + "</dl></article>"
     )
+
+
+def _role(report: Report, subnet: SubnetReport) -> str:
+    """What the subnet was chosen for, on the validation images."""
+    chosen = next((p for p in report.front if subnet.name in p.names), None)
+    if subnet.name == "B" and chosen is not None and chosen.top1_int8_percent is not None:
+        loss = report.reference_val_fp32_percent - chosen.top1_int8_percent
+        return ROLES["B"] if loss < 1 else "smallest loss there is"
+    return ROLES.get(subnet.name, "")
 
 
 def _tone(subnet: SubnetReport) -> str:
@@ -140,27 +148,34 @@ def _tone(subnet: SubnetReport) -> str:
 
 def _front_caption(figure: Figure) -> str:
     below = figure["layout"]["meta"]["below"]
-    hidden = (
-        f" {below} evaluated subnet{'s lie' if below != 1 else ' lies'} below the shown range; double-click the"
-        " plot to see everything."
-        if below
-        else ""
+    caption = (
+        "Top-1 here is on the validation images that the search used. A thin line joins what was predicted "
+        "of a subnet to what was measured; bars span the 10th to the 90th percentile."
     )
+    if not below:
+        return caption
+    lie = "subnets lie" if below > 1 else "subnet lies"
     return (
-        "Top-1 here is on the validation images that the search used. A thin line joins what was predicted of "
-        f"a subnet to what was measured; bars span the 10th to the 90th percentile.{hidden}"
+        f"{caption} {below} evaluated {lie} below the shown range; double-click the plot to see everything."
     )
 
 
 def _small_plot(report: Report, place: str) -> str:
     caption = {
-        "prediction": "Latency of the members of the front. On the dotted line, prediction and measurement agree.",
+        "prediction": f"Latency of {_off(report)}. On the dotted line, prediction and measurement agree.",
         "progress": "Share of the box between the largest and the smallest subnet that the front dominates.",
     }[place]
     return (
         f"<section><h2>{SMALL_PLOTS[place]}</h2>"
-        f'<p class="caption">{caption}</p><div class="plot small" id="{place}"></div></section>'
+        f'<p class="caption">{caption}</p><div class="plot small"><div id="{place}"></div></div></section>'
     )
+
+
+def _off(report: Report) -> str:
+    """How many members of the front were measured, and how far prediction was off on average."""
+    errors = [abs(p.predicted_latency_ms / p.latency_ms - 1) for p in report.front if p.latency_ms]
+    mean = 100 * sum(errors) / max(len(errors), 1)
+    return f"the {len(errors)} measured members of the front, {mean:.1f} % off on average"
 
 
 def _table(report: Report) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import floor, log10
 from typing import Any
 
 from bnas.report.types import FrontPoint, Report
@@ -52,7 +53,7 @@ def front_plot(report: Report) -> Figure:
             bars=[(p.latency_ms, p.latency_p10_ms, p.latency_p90_ms) for p in measured if not p.names],
         ),
     ]
-    data += [_chosen(point) for point in measured if point.names]
+    data += [_chosen(point) for point in sorted(measured, key=lambda p: p.names) if point.names]
     data += _references(report)
     below = sum(e.metric_percent < _floor(report) for e in report.evaluations)
     layout = _layout(_latency_axis(report), _axis("top-1, validation images, %"))
@@ -66,7 +67,7 @@ def prediction_plot(report: Report) -> Figure:
     measured = _measured(report)
     pairs = [(p.predicted_latency_ms, float(p.latency_ms or 0)) for p in measured]
     low, high = min(map(min, pairs)), max(map(max, pairs))
-    pad = 0.06 * (high - low) or 0.06 * high
+    pad = 0.1 * (high - low) or 0.1 * high
     ends = [low - pad, high + pad]
     errors = [f"{100 * (x / y - 1):+.1f} %" for x, y in pairs]
     dots = _markers(
@@ -141,7 +142,7 @@ def _spread(bars: Sequence[tuple[float | None, float | None, float | None]]) -> 
 
 
 def _line(
-    name: str, places: Sequence[tuple[float, float]], color: str, *, dash: str = "solid", shape: str = "linear"
+    name: str, places: Sequence[tuple[float, float]], color: str, dash: str = "solid", shape: str = "linear"
 ) -> Figure:
     return {
         "type": "scatter",
@@ -253,8 +254,22 @@ def _latency_axis(report: Report) -> Figure:
     latencies += [p.predicted_latency_ms for p in report.front]
     latencies += [p.latency_ms for p in report.front if p.latency_ms is not None]
     if min(latencies) > 0 and max(latencies) > 3 * min(latencies):
-        axis |= {"type": "log", "dtick": "D2", "title": {"text": "latency, ms, batch 1 (log scale)"}}
+        latencies += [e.latency_ms for e in report.evaluations if e.latency_ms > 0]
+        axis["type"] = "log"
+        axis["title"]["text"] += ", log scale"
+        axis["tickvals"] = _round_numbers(min(latencies), max(latencies))
+        axis["ticktext"] = [f"{tick:g}" for tick in axis["tickvals"]]
     return axis
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Ticks for a logarithmic axis from `low` to `high`, and one beyond either end."""
+    steps = (1, 1.5, 2, 3, 5, 7) if high < 30 * low else (1, 2, 5)
+    decades = range(floor(log10(low)) - 1, floor(log10(high)) + 2)
+    ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+    first = max(i for i, tick in enumerate(ticks) if tick <= low)
+    last = min(i for i, tick in enumerate(ticks) if tick >= high)
+    return ticks[first : last + 1]
 
 
 def _axis(title: str) -> Figure:
@@ -281,6 +296,7 @@ def _layout(xaxis: Figure, yaxis: Figure, *, legend: bool = True) -> Figure:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "@ink", "size": 13},
         "hoverlabel": {"bgcolor": "@hover", "bordercolor": "@axis", "font": {"color": "@ink"}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "@predicted", "activecolor": "@ink"},
         "hovermode": "closest",
         "dragmode": "zoom",
     }

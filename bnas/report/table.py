@@ -25,10 +25,10 @@ class Column:
 
 COLUMNS = (
     Column(
-        head=("top-1 %", "FP32"), title="Top-1 FP32, test images", cell=lambda s: f"{s.top1_fp32_percent:.2f}"
+        head=("top-1", "FP32 %"), title="Top-1 FP32, test images", cell=lambda s: f"{s.top1_fp32_percent:.2f}"
     ),
     Column(
-        head=("top-1 %", "INT8"), title="Top-1 INT8, test images", cell=lambda s: f"{s.top1_int8_percent:.2f}"
+        head=("top-1", "INT8 %"), title="Top-1 INT8, test images", cell=lambda s: f"{s.top1_int8_percent:.2f}"
     ),
     Column(
         head=("ms", "INT8"),
@@ -41,7 +41,7 @@ COLUMNS = (
         cell=lambda s: significant(s.latency_fp32_ms),
     ),
     Column(
-        head=("ms", "predict."),
+        head=("ms", "pred."),
         title="Latency INT8 as predicted",
         cell=lambda s: "–" if s.predicted_latency_ms is None else significant(s.predicted_latency_ms),
     ),
@@ -95,7 +95,7 @@ def _wide(report: Report) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
     for column in COLUMNS:
         table.add_column("\n".join(column.head).rstrip("\n"), justify="right", no_wrap=True)
@@ -111,7 +111,7 @@ def _narrow(report: Report) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("")
     for subnet in networks(report):
         table.add_column(Text(subnet.name), justify="right", style=_style(report, subnet), no_wrap=True)

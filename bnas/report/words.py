@@ -58,13 +58,9 @@ def headline(report: Report) -> str:
     if subnet is None:
         return "This run chose no subnets."
     gain = subnet.top1_int8_percent - report.reference.top1_fp32_percent
-    where = "above" if gain > 0 else "below"
-    accuracy = (
-        "at the same top-1"
-        if float(f"{gain:.2f}") == 0
-        else f"with top-1 {abs(gain):.2f} points {where} the original’s"
-    )
+    size, more = f"{abs(gain):.2f}", "more" if gain > 0 else "less"
+    accuracy = "the same top-1" if float(size) == 0 else f"{size} points {more} top-1"
     return (
         f"Subnet {subnet.name} is {faster(subnet.speedup_vs_int8)} the INT8 original and "
-        f"{faster(subnet.speedup_vs_fp32)} the FP32 original, {accuracy}."
+        f"{faster(subnet.speedup_vs_fp32)} the FP32 original, at {accuracy}."
     )

@@ -46,7 +46,10 @@ def test_unknown_key(refused: Refused) -> None:
 
 
 def test_wrong_type(refused: Refused) -> None:
-    assert refused("run", "conf=quickstart", "pretrain.epochs=many") == "pretrain.epochs: expected float, got 'many'"
+    assert (
+        refused("run", "conf=quickstart", "pretrain.epochs=many")
+        == "pretrain.epochs: expected float, got 'many'"
+    )
 
 
 def test_unknown_hardware(refused: Refused) -> None:
@@ -98,7 +101,13 @@ def image_folder(root: Path) -> Path:
     return root
 
 
-IMAGES = ("conf=quickstart", "data=imagenet", "data.val_images=2", "data.size=32", "model.options.widths=[8,8,8]")
+IMAGES = (
+    "conf=quickstart",
+    "data=imagenet",
+    "data.val_images=2",
+    "data.size=32",
+    "model.options.widths=[8,8,8]",
+)
 
 
 def test_empty_class_folder(refused: Refused, tmp_path: Path) -> None:
@@ -171,7 +180,9 @@ def test_a_run_that_is_in_use(built: Path, refused: Refused) -> None:
         "import fcntl, os, sys, time; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
         "f.truncate(0); f.write(str(os.getpid())); f.flush(); print('held', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(built / ".lock")], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(built / ".lock")], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"

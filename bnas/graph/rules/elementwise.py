@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 @rule(
-    "relu", "relu6", "hardtanh", "silu", "gelu", "sigmoid", "hardsigmoid", "hardswish", "tanh", "leaky_relu",
-    "elu", "selu", "celu", "softplus", "softsign", "mish", "logsigmoid", "dropout", "dropout2d", "alpha_dropout",
-    "feature_dropout", "clone", "contiguous", "detach", "to", "type_as", "float", "double", "half", "bfloat16",
+    "relu", "relu6", "hardtanh", "silu", "gelu", "sigmoid", "hardsigmoid", "hardswish", "tanh",
+    "leaky_relu", "elu", "selu", "celu", "softplus", "softsign", "mish", "logsigmoid",
+    "dropout", "dropout2d", "alpha_dropout", "feature_dropout",
+    "clone", "contiguous", "detach", "to", "type_as", "float", "double", "half", "bfloat16",
     "neg", "exp", "log", "sqrt", "rsqrt", "abs", "square", "reciprocal", "clamp", "clamp_min", "clamp_max",
     "requires_grad", "positive",
 )  # fmt: skip

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from bnas.report.page import page, script_json
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Elements(HTMLParser):
+    """The page as a browser's parser sees it: tags with attributes, and the text outside scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+
+def own_part(html: str) -> str:
+    """The page without plotly's own code."""
+    return html.replace(get_plotlyjs(), "")
+
+
+@pytest.fixture
+def evil(make_report):
+    report = make_report()
+    bad = replace(
+        report.subnets[0], name=EVIL, config={EVIL: 3}, command=f"python -m bnas extract run={EVIL} name=A"
+    )
+    front = (replace(report.front[-1], names=(EVIL,)), *report.front)
+    return make_report(
+        run=EVIL,
+        dataset=EVIL,
+        reference=replace(report.reference, config={EVIL: 4}, command=EVIL),
+        subnets=(bad,),
+        front=front,
+        hardware={"cpu": EVIL, EVIL: {EVIL: [EVIL]}},
+        protocol={EVIL: EVIL},
+        space={EVIL: EVIL},
+        latency_model={EVIL: EVIL},
+        notes=(EVIL,),
+    )
+
+
+def test_every_name_is_escaped(evil):
+    html = own_part(page(evil))
+    assert EVIL not in html
+    assert "<script>alert" not in html
+    elements = Elements(html)
+    assert [tag for tag, _ in elements.tags].count("script") == 3  # figures, plotly, the page's own
+    assert elements.text.count(EVIL) > 15
+
+
+def test_it_asks_nothing_of_the_network(make_report):
+    html = own_part(page(make_report()))
+    elements = Elements(html)
+    for tag, attributes in elements.tags:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base")
+        assert not attributes.keys() & {"src", "href", "srcset", "action"}
+    assert "http" not in html.replace("http-equiv", "")
+    assert "url(" not in html
+    assert "@import" not in html
+    policy = next(a["content"] for t, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+
+
+def test_the_numbers_of_the_report_are_on_the_page(make_report):
+    report = make_report()
+    text = re.sub(r"\s+", " ", Elements(own_part(page(report))).text)
+    assert "Subnet B is 1.92× faster than the INT8 original and 5.78× faster than the FP32 original" in text
+    for told in ("91.26 %", "−0.84", "0.842 ms", "Xeon Platinum 8380", "kendall tau", "0.951", "3,188,646"):
+        assert told in text
+    for subnet in (report.reference, *report.subnets):
+        assert subnet.command in text
+    assert "9 measured members of the front, 3.0 % off on average" in text
+    assert report.notes[0] in text
+
+
+def test_b_is_not_called_what_it_is_not(make_report):
+    report = make_report()
+    assert "fastest under 1 point of loss" in own_part(page(report))
+    lossy = make_report(reference_val_fp32_percent=95.0)
+    assert "fastest under 1 point of loss" not in own_part(page(lossy))
+    assert "smallest loss there is" in own_part(page(lossy))
+
+
+def test_figures_inside_a_script_cannot_end_it():
+    text = script_json({"name": "</script><!--", "amp": "&"})
+    assert "<" not in text
+    assert json.loads(text) == {"name": "</script><!--", "amp": "&"}
+
+
+def test_a_report_with_nothing_to_plot_is_still_a_page(make_report):
+    bare = make_report(
+        subnets=(), front=(), evaluations=(), hypervolume=(), notes=(), hardware={}, latency_model={}
+    )
+    html = own_part(page(bare))
+    assert 'class="notes"' not in html
+    assert 'id="prediction"' not in html
+    assert "This run chose no subnets." in unescape(html)

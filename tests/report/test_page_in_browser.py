@@ -1,0 +1,91 @@
+"""The page in a real browser, offline: plots drawn, buttons work, no error, no request, nothing injected."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnas.report.page import page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
+
+PROBE = """<script>
+const seen = { errors: [], blocked: [], alerts: 0 };
+addEventListener("error", (e) => seen.errors.push(String(e.message || e.target.src)), true);
+addEventListener("securitypolicyviolation", (e) => seen.blocked.push(e.blockedURI));
+alert = () => seen.alerts++;
+addEventListener("load", () => {
+  document.querySelector(".command button")?.click();
+  setTimeout(() => {
+    for (const div of document.querySelectorAll(".plot > div"))
+      seen[div.id] = {
+        points: div.querySelectorAll(".scatterlayer .point").length,
+        lines: div.querySelectorAll(".scatterlayer .js-line").length,
+        bars: div.querySelectorAll(".scatterlayer .errorbar").length,
+        size: [div.querySelector(".main-svg").clientWidth, div.querySelector(".main-svg").clientHeight],
+        ink: getComputedStyle(div.querySelector(".xtitle")).fill,
+      };
+    seen.button = document.querySelector(".command button")?.textContent;
+    seen.requests = performance.getEntriesByType("resource").map((r) => r.name);
+    seen.width = [document.documentElement.scrollWidth, innerWidth];
+    document.documentElement.dataset.seen = JSON.stringify(seen);
+  }, 800);
+});
+</script>"""
+
+
+def look(html: str, folder: Path, *options: str) -> dict[str, Any]:
+    """What the probe saw on the page."""
+    path = folder / "page.html"
+    path.write_text(html.replace("<style>", PROBE + "<style>", 1), encoding="utf-8")
+    command = [
+        str(CHROMIUM),
+        *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
+        *["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        *["--disable-dev-shm-usage", "--virtual-time-budget=6000", "--dump-dom", "--window-size=1200,900"],
+        f"--user-data-dir={folder / 'profile'}",
+        *options,
+        path.as_uri(),
+    ]
+    dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'data-seen="([^"]*)"', dumped)
+    assert found, f"the page's script did not finish: {dumped[-2000:]}"
+    return dict(json.loads(unescape(found[1])))
+
+
+@pytest.fixture(scope="module")
+def seen(make_report, tmp_path_factory):
+    return look(page(make_report(run="<script>alert(1)</script>")), tmp_path_factory.mktemp("page"))
+
+
+def test_the_page_works_offline(seen):
+    assert seen["errors"] == seen["blocked"] == seen["requests"] == []
+    assert seen["alerts"] == 0
+    front = seen["front"]
+    # 9 predicted, 6 measured, 3 chosen, 2 references; of the 160 evaluated those that are in range
+    assert 60 < front["points"] - 9 - 6 - 3 - 2 <= 160
+    assert front["bars"] == 6 + 3 + 2
+    assert front["size"][0] > 900
+    assert front["size"][1] > 400
+    assert seen["prediction"]["points"] == 9 + 3
+    assert seen["progress"]["lines"] == 1
+    assert seen["button"] == "Copied"
+    assert seen["width"][0] <= seen["width"][1]
+
+
+def test_the_dark_theme_recolours_the_plots(make_report, tmp_path, seen):
+    dark = look(page(make_report()), tmp_path, "--blink-settings=preferredColorScheme=0")
+    assert (seen["front"]["ink"], dark["front"]["ink"]) == ("rgb(28, 33, 38)", "rgb(231, 233, 234)")
+
+
+def test_the_probe_would_notice_a_request(make_report, tmp_path):
+    html = page(make_report()).replace("<main>", '<main><img src="https://example.invalid/x.png">', 1)
+    assert look(html, tmp_path)["blocked"] == ["https://example.invalid/x.png"]
