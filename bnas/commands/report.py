@@ -51,6 +51,7 @@ def report(project: Project) -> Made:
         latency_model=to_plain(latency),
         space={"size": project.space.size, "choices": len(project.space.choices)},
         notes=decision.notes,
+        loss_points=project.config.loss_points,
     )
     _, page = write_report(result, folder.root)
     print_table(result)

@@ -51,14 +51,14 @@ STAGES = {
         ),
         StageOf(
             name="measure",
-            options=("hw", "measure"),
+            options=("hw", "measure", "quantize"),
             after=("build",),
             implied=("build",),
             leaves=("latency/{hw}",),
         ),
         StageOf(
             name="search",
-            options=("search", "quantize", "loss_points", "front_size"),
+            options=("search", "loss_points", "front_size"),
             after=("train", "measure"),
             implied=("measure",),
             leaves=("search/{hw}",),

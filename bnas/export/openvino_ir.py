@@ -15,8 +15,8 @@ from torch.jit._trace import TracerWarning
 
 from bnas.errors import ConfigError, ExportError
 from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, exporter
-from bnas.export.openvino_runtime import last_line, openvino, set_batch
-from bnas.files import write_bytes
+from bnas.export.openvino_runtime import last_line, openvino, set_batch, without_telemetry
+from bnas.files import cannot_write, write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def convert(module: nn.Module, example: Tensor) -> Any:
     if any(layer.training for layer in module.modules()):
         raise ExportError("export: the network is in training mode; call .eval() on it first")
     image = example[:1]
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), without_telemetry(), warnings.catch_warnings():
         # OpenVINO traces by torch.jit, which newer versions of torch call deprecated; what a tracer warns of
         # (Python branches on values) is settled by comparing the artefact with the module.
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
@@ -61,10 +61,13 @@ def save(model: Any, path: Path) -> tuple[str, int]:
         RunError: the files cannot be written.
     """
     _name_plainly(model)
-    with TemporaryDirectory() as folder:
-        aside = Path(folder) / "network.xml"
-        openvino().save_model(model, str(aside), compress_to_fp16=False)
-        xml, weights = aside.read_bytes(), aside.with_suffix(".bin").read_bytes()
+    try:
+        with TemporaryDirectory() as folder:
+            aside = Path(folder) / "network.xml"
+            openvino().save_model(model, str(aside), compress_to_fp16=False)
+            xml, weights = aside.read_bytes(), aside.with_suffix(".bin").read_bytes()
+    except (OSError, RuntimeError) as error:  # no room in the folder for temporary files
+        cannot_write(path, last_line(error), error)
     write_bytes(path.with_suffix(".bin"), weights)
     write_bytes(path, xml)
     return digest_of(xml, weights), len(xml) + len(weights)

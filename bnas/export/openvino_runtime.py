@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -19,18 +20,26 @@ from bnas.errors import ExportError, require
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Import OpenVINO or NNCF here: with no `openvino_telemetry` to be found they send nothing anywhere.
+    """Nothing that OpenVINO or NNCF does in here is told to anyone.
 
-    A program that has imported `openvino_telemetry` itself keeps its own choice.
+    Imported in here, they find no `openvino_telemetry` and use a stub for good. In a program that imported
+    them before, messages are dropped for as long as this lasts.
     """
-    if "openvino_telemetry" in sys.modules:
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it: ImportError
+        try:
+            yield
+        finally:
+            del sys.modules["openvino_telemetry"]
+    elif sys.modules["openvino_telemetry"] is None:  # within another one of these
         yield
-        return
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it raises ImportError
-    try:
-        yield
-    finally:
-        del sys.modules["openvino_telemetry"]
+    else:
+        sender = importlib.import_module("openvino_telemetry.utils.sender").TelemetrySender
+        usual, sender.send = sender.send, lambda *_: None
+        try:
+            yield
+        finally:
+            sender.send = usual
 
 
 @cache

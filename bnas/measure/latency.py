@@ -179,12 +179,16 @@ def _fit(x: Array, latency: Array, alphas: Sequence[float] | Array = _ALPHAS) ->
     rows = np.column_stack([np.ones(len(x)), (x - means) / scales]) / latency[:, None]
     target = np.ones(len(x))
     best: tuple[float, float, Array] | None = None
+    # Sums term by term in Python's own floats: BLAS may add in another order the next time, and a search that
+    # goes on must predict the very numbers it predicted before.
+    exact = rows.astype(object)
+    products, towards = exact.T @ exact, (exact.T @ target.astype(object)).astype(float)
     for alpha in alphas:
         penalty = alpha * len(x) / median(latency) ** 2 * np.eye(rows.shape[1])
         penalty[0, 0] = 0.0
-        inverse = np.linalg.pinv(rows.T @ rows + penalty, hermitian=True)
-        weights = inverse @ rows.T @ target
-        leverage = np.einsum("ij,jk,ik->i", rows, inverse, rows)
+        inverse = _inverse((products + penalty).astype(float).tolist())
+        weights = (inverse * towards).sum(axis=1)
+        leverage = ((rows[:, None, :] * inverse[None]).sum(axis=2) * rows).sum(axis=1)
         left_out = (target - rows @ weights) / np.maximum(1 - leverage, 1e-9)
         error = float(np.abs(left_out).mean())
         if best is None or error < best[0]:
@@ -192,3 +196,21 @@ def _fit(x: Array, latency: Array, alphas: Sequence[float] | Array = _ALPHAS) ->
     assert best is not None
     error, alpha, weights = best
     return _Fit(means, scales, weights[1:], float(weights[0]), alpha, error)
+
+
+def _inverse(matrix: list[list[float]]) -> Array:
+    """The inverse of a symmetric positive matrix by Gauss-Jordan elimination; 0 for directions without any."""
+    size = len(matrix)
+    rows = [[*row, *(float(i == j) for j in range(size))] for i, row in enumerate(matrix)]
+    largest = max(abs(row[i]) for i, row in enumerate(matrix))
+    for i in range(size):
+        pivot = rows[i][i]
+        if abs(pivot) <= 1e-13 * largest:
+            rows[i] = [0.0] * (2 * size)
+            continue
+        rows[i] = [value / pivot for value in rows[i]]
+        for j in range(size):
+            if j != i and rows[j][i]:
+                factor = rows[j][i]
+                rows[j] = [a - factor * b for a, b in zip(rows[j], rows[i], strict=True)]
+    return np.array([row[size:] for row in rows])

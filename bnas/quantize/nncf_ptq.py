@@ -43,7 +43,7 @@ def quantize_nncf_ptq(
     if not images:
         raise ExportError("quantize: no calibration images were given")
     model, nncf = convert(module, example), _nncf()
-    with _quiet("nncf", "torch.utils.cpp_extension"):
+    with _quiet("nncf", "torch.utils.cpp_extension"), without_telemetry():
         try:
             quantized = nncf.quantize(
                 model,

@@ -7,12 +7,6 @@ from collections.abc import Mapping, Sequence
 from bnas.errors import RunError
 from bnas.report.types import Verified
 
-ROLES = {
-    "A": "largest accuracy",
-    "B": "fastest under 1 point of loss",
-    "C": "smallest latency",
-}
-
 
 def choose(
     candidates: Sequence[Verified], reference_metric: float, loss_points: float = 1.0

@@ -11,7 +11,6 @@ from typing import Any
 
 from bnas.errors import require
 from bnas.plain import to_plain
-from bnas.report.choose import ROLES
 from bnas.report.plots import Figure, figures, spread_text
 from bnas.report.table import COLUMNS, networks
 from bnas.report.types import Report, SubnetReport
@@ -58,7 +57,7 @@ def page(report: Report) -> str:
             for title, facts in (
                 ("Hardware", report.hardware),
                 ("Protocol", report.protocol),
-                ("Latency model", report.latency_model),
+                ("Latency model", _without(report.latency_model, hardware=report.hardware)),
                 ("Search space", report.space),
             )
             if facts
@@ -85,7 +84,8 @@ def _lead(report: Report) -> str:
         f"The original network takes {significant(original.latency_fp32_ms)} ms as FP32 and "
         f"{significant(original.latency_ms)} ms as INT8, at {original.top1_fp32_percent:.2f} % and "
         f"{original.top1_int8_percent:.2f} % top-1. "
-        f"Of {len(report.evaluations)} subnets evaluated, the front was exported as INT8 and measured. "
+        f"{len(report.evaluations)} subnets were evaluated, {_measured(report)} of the front’s "
+        f"{len(report.front)} quantized and measured. "
         "A subnet’s loss is its INT8 top-1 against the FP32 original’s."
     )
 
@@ -135,15 +135,16 @@ def _card(report: Report, subnet: SubnetReport) -> str:
 
 def _role(report: Report, subnet: SubnetReport) -> str:
     """What the subnet was chosen for, on the validation images."""
-    chosen = next((p for p in report.front if subnet.name in p.names), None)
-    if subnet.name == "B" and chosen is not None and chosen.top1_int8_percent is not None:
-        loss = report.reference_val_fp32_percent - chosen.top1_int8_percent
-        return ROLES["B"] if loss < 1 else "smallest loss there is"
-    return ROLES.get(subnet.name, "")
+    if subnet.name != "B":
+        return {"A": "largest accuracy", "C": "smallest latency"}.get(subnet.name, "")
+    chosen = next((p.top1_int8_percent for p in report.front if "B" in p.names), None)
+    if chosen is not None and report.reference_val_fp32_percent - chosen >= report.loss_points:
+        return "smallest loss there is"
+    return f"fastest under {report.loss_points:g} point{'s' * (report.loss_points != 1)} of loss"
 
 
 def _tone(subnet: SubnetReport) -> str:
-    return subnet.name if subnet.name in ROLES else ""
+    return subnet.name if subnet.name in ("A", "B", "C") else ""
 
 
 def _front_caption(figure: Figure) -> str:
@@ -169,6 +170,10 @@ def _small_plot(report: Report, place: str) -> str:
         f"<section><h2>{SMALL_PLOTS[place]}</h2>"
         f'<p class="caption">{caption}</p><div class="plot small"><div id="{place}"></div></div></section>'
     )
+
+
+def _measured(report: Report) -> int:
+    return sum(point.latency_ms is not None for point in report.front)
 
 
 def _off(report: Report) -> str:
@@ -248,6 +253,11 @@ def _facts(title: str, facts: Mapping[str, Any]) -> str:
     return f"<div><h3>{title}</h3><dl>{rows}</dl></div>"
 
 
+def _without(facts: Mapping[str, Any], **told: Any) -> dict[str, Any]:
+    """`facts` less those that the page tells elsewhere."""
+    return {key: value for key, value in facts.items() if key not in told or told[key] != value}
+
+
 def _told(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     """Nested facts as (name, text) pairs; names in words, nesting as `name, part`."""
     told: list[tuple[str, str]] = []
@@ -255,7 +265,7 @@ def _told(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
         name = f"{above}, {key}" if above else str(key)
         if isinstance(value, Mapping):
             told += _told(value, name)
-        else:
+        elif value not in ("", (), []):
             told.append((name.replace("_", " "), _text(value)))
     return told
 
@@ -269,6 +279,8 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, int):
         return _many(value)
+    if isinstance(value, (list, tuple)) and len(value) > 6 and all(isinstance(x, float) for x in value):
+        return f"{len(value)} numbers, see report.json"
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(item) for item in value)
     return str(value)

@@ -77,7 +77,8 @@ class EvaluationPoint:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """A finished run. `reference` is the original network, as FP32 and as INT8; its two accuracies on the
-    validation images place it in the plot of the front, where everything is on those images."""
+    validation images place it in the plot of the front, where everything is on those images. `loss_points`: how much
+    top-1 subnet B was allowed to lose there."""
 
     run: str
     task: str = "classification"
@@ -93,4 +94,5 @@ class Report:
     protocol: dict[str, Any] = field(hash=False)
     latency_model: dict[str, Any] = field(hash=False)
     space: dict[str, Any] = field(hash=False)
+    loss_points: float = 1.0
     notes: tuple[str, ...] = ()

@@ -99,9 +99,20 @@ def test_the_numbers_of_the_report_are_on_the_page(make_report):
 def test_b_is_not_called_what_it_is_not(make_report):
     report = make_report()
     assert "fastest under 1 point of loss" in own_part(page(report))
+    assert "fastest under 2 points of loss" in own_part(page(make_report(loss_points=2.0)))
     lossy = make_report(reference_val_fp32_percent=95.0)
     assert "fastest under 1 point of loss" not in own_part(page(lossy))
     assert "smallest loss there is" in own_part(page(lossy))
+
+
+def test_facts_are_told_once_and_long_lists_of_numbers_not_at_all(make_report):
+    hardware = {"cpu": "Xeon Platinum 8380", "memory_gib": 64}
+    html = own_part(
+        page(make_report(hardware=hardware, latency_model={"hardware": hardware, "scales": [0.125] * 9}))
+    )
+    assert html.count("memory gib") == 1
+    assert "9 numbers, see report.json" in html
+    assert "0.125" not in html
 
 
 def test_figures_inside_a_script_cannot_end_it():

@@ -1,0 +1,64 @@
+"""A plugin for tests of resumption: a clock that only networks move, and a kill at a chosen write.
+
+Everything else is real: the networks are quantized, compiled and run by OpenVINO. With this clock a latency
+depends on the network alone, so that two runs can be compared to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from math import prod
+
+from torch import Tensor
+
+from bnas.measure import timing
+from bnas.measure.backends import BACKENDS, Backend, Network, Runner
+from bnas.measure.hardware import HwConfig
+
+real = BACKENDS["openvino"]
+seconds = 0.0
+
+
+class SteadyRunner:
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        compiled = runner._request.get_compiled_model()
+        operations = compiled.get_runtime_model().get_ordered_ops()
+        self.seconds = 1e-8 * sum(prod(o.get_output_shape(0)) for o in operations if o.get_output_size())
+
+    def __call__(self) -> None:
+        global seconds
+        self.runner()
+        seconds += self.seconds
+
+    def predict(self, images: Tensor) -> Tensor:
+        return self.runner.predict(images)
+
+
+def prepare(network: Network, hw: HwConfig, example: Tensor | None) -> SteadyRunner:
+    return SteadyRunner(real.prepare(network, hw, example))
+
+
+def throughput_per_s(network: Network, hw: HwConfig, length: float, example: Tensor | None) -> float:
+    return 1 / prepare(network, hw, example).seconds
+
+
+BACKENDS["openvino"] = Backend(prepare=prepare, throughput_per_s=throughput_per_s)
+timing.now = lambda: seconds
+
+remaining = int(os.environ.get("KILL_AT_WRITE", "0"))
+real_fsync = os.fsync
+
+
+def fsync(descriptor: int) -> None:
+    """Counts what is written; SIGKILL in the middle of the chosen write, as a power cut would."""
+    global remaining
+    remaining -= 1
+    if remaining == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_fsync(descriptor)
+
+
+if remaining:
+    os.fsync = fsync

@@ -1,0 +1,48 @@
+"""Killed at any moment, the same command goes on and ends with the files of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+from mini import MINI, bnas
+
+PLUGIN = ("plugins=[steady]",)
+HERE = str(Path(__file__).parent)
+# How many writes each attempt survives: from the first configuration to the last report, all stages are hit.
+KILLS = (2, 9, 12, 14, 16, 20, 22, 20, 18, 9, 12, 10, 10, 12, 6)
+SAME = (
+    "report.json",
+    "verified.json",
+    "search/cpu/front.json",
+    "search/cpu/evaluations.jsonl",
+    "latency/cpu/measurements.jsonl",
+    "weights/pretrained.safetensors",
+    "weights/supernet.safetensors",
+    "subnets/A/int8.bin",
+    "subnets/C/weights.safetensors",
+)
+
+
+def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    undisturbed.mkdir()
+    disturbed.mkdir()
+    whole = bnas("run", *MINI, *PLUGIN, cwd=undisturbed, PYTHONPATH=HERE)
+    assert whole.returncode == 0, whole.stderr
+    stages_killed_after: list[int] = []
+    for writes in KILLS:
+        attempt = bnas("run", *MINI, *PLUGIN, cwd=disturbed, PYTHONPATH=HERE, KILL_AT_WRITE=str(writes))
+        if attempt.returncode == 0:
+            break
+        assert attempt.returncode == -signal.SIGKILL, attempt.stderr
+        ledger = disturbed / "runs/mini/stages.json"
+        stages_killed_after.append(len(json.loads(ledger.read_text())) if ledger.exists() else 0)
+    assert len(set(stages_killed_after)) >= 6, stages_killed_after
+    last = bnas("run", *MINI, *PLUGIN, cwd=disturbed, PYTHONPATH=HERE)
+    assert last.returncode == 0, last.stderr
+    for name in SAME:
+        assert (disturbed / "runs/mini" / name).read_bytes() == (undisturbed / "runs/mini" / name).read_bytes(), name
+    report = json.loads((disturbed / "runs/mini/report.json").read_text())
+    assert [subnet["name"] for subnet in report["subnets"]] == ["A", "B", "C"]
