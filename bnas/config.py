@@ -50,5 +50,8 @@ class RunConfig:
             raise ConfigError(f"seed: expected 0 or more, got {self.seed}")
         if self.threads < 0:
             raise ConfigError(f"threads: expected 0 (all cores) or more, got {self.threads}")
+        if (self.hw.precision, self.hw.batch) != ("int8", 1):
+            got = f"{self.hw.precision} at batch {self.hw.batch}"
+            raise ConfigError(f"hw: a run is searched and reported for int8 at batch 1, got {got}")
         if self.front_size < 3:
             raise ConfigError(f"front_size: expected 3 or more, got {self.front_size}")

@@ -55,6 +55,7 @@ def write_with(path: Path | str, writer: Callable[[Path], None]) -> None:
         _remove_leftovers(path)
         with _uninterrupted():
             writer(aside)
+            os.chmod(aside, 0o666 & ~_umask())  # some writers make their files private
             _flush(aside)
             os.replace(aside, path)
     except BaseException as error:
@@ -161,6 +162,12 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
     if came:
         usual(*came[0])
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

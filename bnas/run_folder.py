@@ -31,6 +31,7 @@ STAGES = {  # stage, which is also the command that does it: what a run without 
     "extract": "had its subnets extracted",
     "quantize": "been quantized",
     "export": "been exported",
+    "verify": "been verified",
     "report": "been reported",
 }
 

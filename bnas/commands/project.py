@@ -125,6 +125,7 @@ def open_project(invocation: Invocation) -> Project:
     """
     if invocation.conf is not None:
         plain = compose(invocation.conf, invocation.overrides, invocation.hw)
+        plain.setdefault("runs", "runs")
     else:
         runs = next(
             (v for k, _, v in (o.partition("=") for o in invocation.overrides) if k == "runs"), "runs"

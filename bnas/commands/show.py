@@ -53,7 +53,8 @@ def _space(project: Project) -> None:
 
 
 def _latency(project: Project) -> None:
-    project.folder.require(f"measure@{project.hw_folder}")
+    if not project.folder.done(f"measure@{project.hw_folder}"):
+        project.folder.require("measure")
     model = read_json(project.folder.path("latency", project.hw_folder, "model.json"), LatencyModel)
     print(
         f"fitted to {model.samples} subnets; held-out error: mean {model.mape_percent:.2f} %, "

@@ -85,7 +85,7 @@ def command(invocation: Invocation) -> None:
 def _do_all(project: Project, invocation: Invocation) -> None:
     stale = next((stage for stage in STAGES.values() if _is_stale(project, stage)), None)
     if stale is not None and not invocation.force:
-        raise _changed(project, stale)
+        raise _changed(project, stale, "run")
     for stage in STAGES.values():
         _perform(project, stage, again=_is_stale(project, stage))
 
@@ -95,14 +95,14 @@ def _do(project: Project, stage: StageOf, *, force: bool) -> None:
         _need(project, STAGES[name], implied=name in stage.implied, force=force)
     stale = _is_stale(project, stage)
     if stale and not force:
-        raise _changed(project, stage)
+        raise _changed(project, stage, stage.name)
     _perform(project, stage, again=stale or force)
 
 
 def _need(project: Project, stage: StageOf, *, implied: bool, force: bool) -> None:
     """See to it that a stage that another one needs is done, or say which command does it."""
     if _is_stale(project, stage) and not (implied and force):
-        raise _changed(project, stage)
+        raise _changed(project, stage, stage.name)
     if project.folder.done(_key(project, stage)) and not _is_stale(project, stage):
         return
     if not implied:
@@ -118,13 +118,17 @@ def _perform(project: Project, stage: StageOf, *, again: bool) -> None:
     if record is not None and not again:
         progress.say(f"{stage.name}: done before: {record.line}")
         return
-    if again or _begun(project).get(key) not in (None, inputs):
+    begun = _begun(project)
+    if again or begun.get(key) not in (None, inputs):
         _clean(project, stage)
-    for later in _later(stage):
-        folder.forget(_key(project, later))
+    for later in _later(stage):  # what was made from the former result goes, finished or half
+        if begun.get(_key(project, later)) == _inputs(project, later):
+            begun.pop(_key(project, later))
+            folder.forget(_key(project, later))
+            _clean(project, later)
     folder.forget(key)
     folder.write_config(project.plain)
-    write_json(folder.path("begun.json"), {**_begun(project), key: inputs})
+    write_json(folder.path("begun.json"), {**begun, key: inputs})
     started = time.monotonic()
     module = importlib.import_module(f"bnas.commands.{stage.name}")
     made: Made = getattr(module, stage.name)(project)
@@ -176,14 +180,14 @@ def _begun(project: Project) -> dict[str, str]:
     return read_json(path, dict[str, str]) if path.exists() else {}
 
 
-def _changed(project: Project, stage: StageOf) -> RunError:
+def _changed(project: Project, stage: StageOf, command: str) -> RunError:
     before, now = _flat(project.folder.config()), _flat(project.plain)
     keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
     what = ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys[:3])
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return RunError(
         f"{project.folder}: '{stage.name}' was done with other options ({what or 'an older bnas'}{more}); "
-        "choose another name (name=…), or add --force to do it and what follows again"
+        f"choose another name (name=…), or do it again with these options: python -m bnas {command} --force"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import lcm
+from math import floor, lcm
 
 from bnas.errors import ConfigError, SpaceError, did_you_mean
 from bnas.graph.facts import ChannelGraph, Group
@@ -83,7 +83,7 @@ def _width(group: Group, rules: SpaceRules) -> Choice | None:
     step = lcm(rules.width_multiple, group.channels_per_unit)
     widths = {group.channels}
     for ratio in rules.width_ratios:
-        width = max(round(ratio * group.channels / step), 1) * step
+        width = max(floor(ratio * group.channels / step + 0.5), 1) * step
         while width < rules.width_min:
             width += step
         if width < group.channels:

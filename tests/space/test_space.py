@@ -50,10 +50,10 @@ def space() -> SearchSpace:
 
 
 def test_derived_choices(space: SearchSpace) -> None:
-    """40 × .5 = 20 → 16 (rounding 2.5 to even), × .75 = 30 → 32; groups of 4 of 32: 16 and 24."""
+    """40 × .5 = 20 → 24 (halves round up), × .75 = 30 → 32; groups of 4 of 32: 16 and 24."""
     assert space.choices == (
         Choice(name="s.depth", dim="depth", values=(0, 1, 2), targets=("s.0", "s.1")),
-        Choice(name="a.width", dim="width", values=(16, 32, 40), targets=("a",)),
+        Choice(name="a.width", dim="width", values=(24, 32, 40), targets=("a",)),
         Choice(name="g.width", dim="width", values=(16, 24, 32), targets=("g",)),
     )
     assert space.size == 27
@@ -96,7 +96,7 @@ def test_costs_by_hand(space: SearchSpace) -> None:
 
 
 def test_errors_name_choice_allowed_and_got(space: SearchSpace) -> None:
-    with pytest.raises(SpaceError, match=r"a\.width: 200 is not one of 16, 32, 40"):
+    with pytest.raises(SpaceError, match=r"a\.width: 200 is not one of 24, 32, 40"):
         space.validate(SubnetConfig({"s.depth": 2, "a.width": 200, "g.width": 16}))
     with pytest.raises(
         SpaceError, match=r"a\.widht: no such choice in this space; did you mean 'a\.width'\?"
