@@ -34,7 +34,9 @@ def test_every_conf_has_a_reviewed_space() -> None:
     assert sorted(path.stem for path in (ROOT / "search_spaces").glob("*.json")) == CONFS
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}")
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf").glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}"
+)
 def test_every_choice_composes(path: Path) -> None:
     """Each file of each group gives a valid configuration, alone on top of the quickstart."""
     overrides = [f"{path.parent.name}={path.stem}"]
@@ -43,6 +45,8 @@ def test_every_choice_composes(path: Path) -> None:
     if path.parent.name == "hw":
         overrides.append("hw.threads=1")
     from_plain(RunConfig, compose("quickstart", overrides))
-    assert path.read_text().startswith(f"# {path.parent.name}={path.stem}") or "--hw" in path.read_text() or (
-        path.read_text().startswith("# @package _global_\n# " + overrides[0])
+    assert (
+        path.read_text().startswith(f"# {path.parent.name}={path.stem}")
+        or "--hw" in path.read_text()
+        or (path.read_text().startswith("# @package _global_\n# " + overrides[0]))
     )

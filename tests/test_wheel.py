@@ -33,6 +33,8 @@ def test_wheel_carries_confs_spaces_and_images(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(str(tmp_path / "site"))
-    assert (empty / "runs/resnet50/space.json").read_bytes() == (ROOT / "search_spaces/resnet50.json").read_bytes()
+    assert (empty / "runs/resnet50/space.json").read_bytes() == (
+        ROOT / "search_spaces/resnet50.json"
+    ).read_bytes()
     assert (tmp_path / "site/bnas/search_spaces/quickstart.json").is_file()
     assert (tmp_path / "site/bnas/data/fashion_mnist/LICENCE").is_file()

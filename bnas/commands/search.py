@@ -54,6 +54,7 @@ def search(project: Project) -> Made:
                 subnet,
                 calibration,
                 data.val,
+                precision=config.train.precision,
             ),
             "latency_ms": _predicted_ms(project, latency, subnet),
             "macs": total.macs,

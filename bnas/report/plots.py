@@ -40,7 +40,7 @@ def front_plot(report: Report) -> Figure:
         ),
         _joints(report),
         _markers(
-            "front, predicted (FP32 top-1)",
+            "front, predicted (before INT8)",
             [(p.predicted_latency_ms, p.metric_percent) for p in report.front],
             {"color": "@surface", "size": 8, "line": {"color": "@predicted", "width": 1.75}},
             "%{y:.2f} % · %{x:.3g} ms predicted",

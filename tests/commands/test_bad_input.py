@@ -166,7 +166,9 @@ def test_the_newest_run_goes_on(built: Path, refused: Refused) -> None:
 @pytest.mark.parametrize("name", ["stages.json", "config.yaml", "begun.json", "space.json"])
 def test_damaged_file(built: Path, refused: Refused, name: str) -> None:
     (built / name).write_text("{ broken")
-    text = refused(*{"space.json": ("show", "space"), "begun.json": ("build", "--force")}.get(name, ("build",)))
+    text = refused(
+        *{"space.json": ("show", "space"), "begun.json": ("build", "--force")}.get(name, ("build",))
+    )
     assert name in text
     assert "damaged" in text
 

@@ -38,7 +38,18 @@ def report(quickstart: Path) -> dict[str, Any]:
 
 def test_every_stage_ends_with_one_line_of_what_it_made(quickstart: Path) -> None:
     lines = (quickstart / "stdout.txt").read_text().splitlines()
-    for stage in ("pretrain", "build", "train", "measure", "search", "extract", "quantize", "export", "verify", "report"):
+    for stage in (
+        "pretrain",
+        "build",
+        "train",
+        "measure",
+        "search",
+        "extract",
+        "quantize",
+        "export",
+        "verify",
+        "report",
+    ):
         last = [line for line in lines if line.startswith(f"{stage}: ")][-1]
         assert "runs/quickstart/" in last
         path = Path(last.rpartition("→ ")[2].split("  ")[0])
@@ -116,7 +127,10 @@ def test_notebook(quickstart: Path, notebook: Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     NotebookClient(content, timeout=300, resources={"metadata": {"path": str(quickstart)}}).execute()
     printed = "".join(
-        output.get("text", "") for cell in content.cells if cell.cell_type == "code" for output in cell.outputs
+        output.get("text", "")
+        for cell in content.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
     )
     assert "times as fast as the INT8 original" in printed
 

@@ -43,6 +43,8 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
     last = bnas("run", *MINI, *PLUGIN, cwd=disturbed, PYTHONPATH=HERE)
     assert last.returncode == 0, last.stderr
     for name in SAME:
-        assert (disturbed / "runs/mini" / name).read_bytes() == (undisturbed / "runs/mini" / name).read_bytes(), name
+        assert (disturbed / "runs/mini" / name).read_bytes() == (
+            undisturbed / "runs/mini" / name
+        ).read_bytes(), name
     report = json.loads((disturbed / "runs/mini/report.json").read_text())
     assert [subnet["name"] for subnet in report["subnets"]] == ["A", "B", "C"]
