@@ -53,8 +53,9 @@ class SubnetReport:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontPoint:
-    """A member of the front on the validation images: as the search saw it (`metric_percent`, not
-    quantized, run at the training's precision, against `predicted_latency_ms`) and as measured (INT8). `names`: the chosen subnets it became, if any."""
+    """A member of the front on the validation images: as the search saw it (`metric_percent`, not quantized, run
+    at the training's precision, against `predicted_latency_ms`) and as measured (INT8). `names`: the chosen
+    subnets it became, if any."""
 
     config_digest: str
     metric_percent: float

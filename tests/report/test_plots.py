@@ -16,7 +16,7 @@ def test_the_front_plot_holds_every_point_where_it_belongs(make_report):
     report = make_report()
     figure = figures(report)["front"]
     assert len(trace(figure, "evaluated in the search")["x"]) == 160
-    predicted = trace(figure, "front, predicted (FP32 top-1)")
+    predicted = trace(figure, "front, predicted (before INT8)")
     assert predicted["x"] == [p.predicted_latency_ms for p in report.front]
     assert predicted["y"] == [p.metric_percent for p in report.front]
     measured = trace(figure, "front, measured (INT8 top-1)")
