@@ -142,7 +142,7 @@ def _decide(
         for name, subnet in networks.items()
     }
     reference = verified.pop("reference")
-    goal = (reference.top1_fp32_percent, config.loss_points)
+    goal = (reference.top1_fp32_percent, config.loss_points - config.loss_margin_points)
     chosen = choose(tuple(verified.values()), *goal)
     return Decision(
         front=front,

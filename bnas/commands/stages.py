@@ -58,7 +58,7 @@ STAGES = {
         ),
         StageOf(
             name="search",
-            options=("search", "loss_points", "front_size"),
+            options=("search", "loss_points", "loss_margin_points", "front_size"),
             after=("train", "measure"),
             implied=("measure",),
             leaves=("search/{hw}",),

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from bnas import progress
-from bnas.data import ImageSplits
+from bnas.data import Images, ImageSplits
 from bnas.plain import digest, to_plain
 from bnas.space import SubnetConfig
 from bnas.supernet import Supernet, extract_subnet, reorder_channels
 from bnas.train.checkpoint import Checkpoints
+from bnas.train.distill import SoftLabelled, can_be_cached
 from bnas.train.evaluate import evaluate, evaluate_subnet, recalibration_batches
 from bnas.train.loop import Learner, fit, set_memory_format
 from bnas.train.norms import device_of
@@ -110,6 +111,10 @@ def train(
     def calibration() -> tuple[tuple[Tensor, Tensor], ...]:
         return recalibration_batches(data.train, config.recalibrate_images, seed=seed)
 
+    images: Images = data.train
+    if teacher is not None and config.distill > 0 and can_be_cached(images, config.augment):
+        images = SoftLabelled(images, frozen(teacher), config.precision)
+
     def run(subnet: SubnetConfig | None, images: Tensor) -> Any:
         assert subnet is not None
         supernet.activate(subnet)
@@ -146,7 +151,7 @@ def train(
     try:
         fit(
             learner,
-            data.train,
+            images,
             config.stages,
             config,
             seed=seed,
@@ -164,12 +169,15 @@ def distilled(
     task, share = TASKS[config.task], config.distill
     if teacher is None or share == 0:
         return lambda images, labels: lambda outputs: task.loss(outputs, labels, config.label_smoothing)
-    frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
-    set_memory_format(frozen, torch.channels_last)
+
+    fixed = frozen(teacher)
 
     def criterion(images: Tensor, labels: Tensor) -> Callable[[Any], Tensor]:
-        with torch.no_grad():
-            soft = frozen(images)
+        if labels.dim() == 2:  # a SoftLabelled split
+            labels, soft = labels[:, 0].long(), labels[:, 1:]
+        else:
+            with torch.no_grad():
+                soft = fixed(images)
 
         def loss(outputs: Any) -> Tensor:
             hard = task.loss(outputs, labels, config.label_smoothing)
@@ -178,6 +186,13 @@ def distilled(
         return loss
 
     return criterion
+
+
+def frozen(teacher: nn.Module) -> nn.Module:
+    """A copy of the teacher that only runs: in eval mode, without gradients."""
+    copied = copy.deepcopy(teacher).eval().requires_grad_(False)
+    set_memory_format(copied, torch.channels_last)
+    return copied
 
 
 def _settings(

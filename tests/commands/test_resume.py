@@ -11,7 +11,7 @@ from mini import MINI, bnas
 PLUGIN = ("plugins=[steady]",)
 HERE = str(Path(__file__).parent)
 # How many writes each attempt survives: from the first configuration to the last report, all stages are hit.
-KILLS = (2, 9, 12, 14, 16, 20, 22, 20, 18, 9, 12, 10, 10, 12, 6)
+KILLS = (2, 9, 14, 18, 22, 24, 20, 18, 14, 12, 10, 8)
 SAME = (
     "report.json",
     "verified.json",
@@ -48,3 +48,13 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
         ).read_bytes(), name
     report = json.loads((disturbed / "runs/mini/report.json").read_text())
     assert [subnet["name"] for subnet in report["subnets"]] == ["A", "B", "C"]
+    again = bnas("measure", "--force", cwd=disturbed, PYTHONPATH=HERE)
+    assert again.returncode == 0, again.stderr
+    refused = bnas("extract", cwd=disturbed, PYTHONPATH=HERE)  # what the old measurements led to is gone
+    assert refused.returncode == 2
+    assert "first: python -m bnas search" in refused.stderr
+    last = bnas("run", *MINI, *PLUGIN, cwd=disturbed, PYTHONPATH=HERE)
+    assert last.returncode == 0, last.stderr
+    assert (disturbed / "runs/mini/report.json").read_bytes() == (
+        undisturbed / "runs/mini/report.json"
+    ).read_bytes()

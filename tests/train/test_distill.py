@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import TRAIN, toy_net
+from toy import TRAIN, toy_data, toy_net
 
 from bnas.train import TrainConfig, soft_label_loss
+from bnas.train.distill import SoftLabelled, can_be_cached
 from bnas.train.learners import distilled
 
 
@@ -69,3 +70,25 @@ def test_the_teacher_is_not_touched() -> None:
     assert teacher.training
     assert all(parameter.requires_grad for parameter in teacher.parameters())
     assert torch.equal(teacher.norm.running_mean, torch.zeros(8))  # type: ignore[arg-type]
+
+
+def test_cached_soft_labels_give_the_loss_of_the_teacher_itself() -> None:
+    """Whatever the order in which images are asked for, each has its own label and its own logits."""
+    data, teacher, config = toy_data().train, toy_net().eval(), TrainConfig(distill=0.5)
+    cached = SoftLabelled(data, teacher, "float32")
+    indices = [7, 0, 3]
+    x, labels = data.batch(indices)
+    same_x, both = cached.batch(indices)
+    assert torch.equal(x, same_x)
+    assert torch.equal(both[:, 0].long(), labels)
+    outputs = torch.randn(3, len(data.classes))
+    expected = distilled(config, teacher)(x, labels)(outputs)
+    assert distilled(config, teacher)(same_x, both)(outputs).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+
+
+def test_what_can_be_cached() -> None:
+    data = toy_data().train
+    assert can_be_cached(data, augmented=False)
+    assert not can_be_cached(data, augmented=True)
