@@ -34,7 +34,7 @@ class RunConfig:
     plugins: tuple[str, ...] = ()
     loss_points: float = 1.0
     loss_margin_points: float = 0.5
-    front_size: int = 8
+    front_size: int = 16
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     space: SpaceRules = field(default_factory=SpaceRules)
