@@ -18,7 +18,9 @@ from bnas.measure.hardware import HwConfig
 
 real = BACKENDS["openvino"]
 seconds = 0.0
-TICK = 2.0**-27  # a power of two: sums of ticks are exact, so a difference does not depend on when it is taken
+TICK = (
+    2.0**-27
+)  # a power of two: sums of ticks are exact, so a difference does not depend on when it is taken
 
 
 class SteadyRunner:
