@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # export, quantize, search and train are packages that can be called
-    from bnas.commands.extract import extract_subnet
+    from bnas.commands.extract import extract_subnet, rebuild
     from bnas.data import DataConfig, load_data
     from bnas.errors import BnasError
     from bnas.export import Artefact, OpenVinoIR, verify
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bnas.commands.extract": ("extract_subnet",),
+    "bnas.commands.extract": ("extract_subnet", "rebuild"),
     "bnas.data": ("DataConfig", "load_data"),
     "bnas.errors": ("BnasError",),
     "bnas.export": ("Artefact", "OpenVinoIR", "export", "verify"),
@@ -80,6 +80,7 @@ __all__ = [
     "load_model",
     "pretrain",
     "quantize",
+    "rebuild",
     "recalibrate",
     "reorder_channels",
     "search",

@@ -47,9 +47,10 @@ def compose(conf: str, overrides: Sequence[str] = (), hw: str | None = None) -> 
     """The plain configuration of `conf` (a name, or the path of a YAML file) with `overrides` on top.
 
     A name, and the choice of a group (`model=resnet18`), is looked up in ./conf first, then in `conf_folder`.
-    A choice may be the path of a YAML file as well. `hw` is the same as the override `hw=...`. The
-    result has resolved interpolations, dicts, lists and scalars only; where no file says it, its `name` is
-    that of the conf, and `hw.name` that of the choice.
+    A choice may be the path of a YAML file as well, and that of a model the name of any model
+    (`model=retinanet_resnet50_fpn`, `model=my_package.my_module:make`), short for a file with that `name`
+    alone. `hw` is the same as the override `hw=...`. The result has resolved interpolations, dicts, lists
+    and scalars only; where no file says it, its `name` is that of the conf, and `hw.name` that of the choice.
 
     Raises:
         ConfigError: unknown conf or choice, unreadable YAML or override; the text names it.
@@ -107,6 +108,8 @@ def _stored_choice(group: str, choice: str, folders: tuple[Path, ...]) -> str:
     known = _choices(group, folders)
     if choice in known:
         return choice
+    if group == "model" and (":" in choice or choice.isidentifier()):
+        return _stored(group, choice, {"name": choice})
     if not choice.endswith((".yaml", ".yml")):
         guess = did_you_mean(choice, known)
         listed = "" if guess.startswith("; known:") else f" (known: {', '.join(sorted(known))})"
@@ -120,7 +123,12 @@ def _stored_choice(group: str, choice: str, folders: tuple[Path, ...]) -> str:
         raise _explained(error, choice) from error
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{choice}: expected a mapping of the options of {group}")
-    name = f"file_{digest(path.resolve())}"
+    return _stored(group, path.resolve(), content)
+
+
+def _stored(group: str, source: Path | str, content: Any) -> str:
+    """The name under which Hydra finds `content` from now on."""
+    name = f"from_{digest(source)}"
     ConfigStore.instance().store(group=group, name=name, node=content)
     return name
 

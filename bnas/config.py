@@ -16,6 +16,23 @@ from bnas.train import PretrainConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpaceOptions(SpaceRules):
+    """The rules of the space, and what `build` does with it.
+
+    `file` is a search space that is taken instead of the rules' (a search_spaces/*.json, perhaps edited by
+    hand). `random_subnets` is how many random subnets, besides the smallest and the largest, have to run.
+    """
+
+    file: str | None = None
+    random_subnets: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_subnets < 0:
+            raise ConfigError(f"random_subnets: expected at least 0, got {self.random_subnets}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run.
 
@@ -37,7 +54,7 @@ class RunConfig:
     front_size: int = 16
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    space: SpaceRules = field(default_factory=SpaceRules)
+    space: SpaceOptions = field(default_factory=SpaceOptions)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     hw: HwConfig = field(default_factory=HwConfig)

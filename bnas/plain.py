@@ -28,7 +28,7 @@ def to_plain(x: Any) -> Any:
     """`x` as None, bool, int, float, str, list and dict with string keys only.
 
     Dataclasses become dicts of their fields, tuples become lists, sets become sorted lists, NumPy scalars
-    become Python's.
+    become Python's. A field with metadata `{"plain": "unless default"}` is left out at its default.
 
     Raises:
         TypeError: `x` holds something else, as a tensor or a function.
@@ -42,7 +42,7 @@ def to_plain(x: Any) -> Any:
     if hasattr(type(x), "to_plain"):
         return x.to_plain()
     if is_dataclass(x) and not isinstance(x, type):
-        return {field.name: to_plain(getattr(x, field.name)) for field in fields(x) if field.init}
+        return {field.name: to_plain(getattr(x, field.name)) for field in fields(x) if _is_written(field, x)}
     if isinstance(x, Mapping):
         return {_key(key): to_plain(value) for key, value in x.items()}
     if isinstance(x, (list, tuple)):
@@ -74,6 +74,11 @@ def digest(x: Any) -> str:
     """16 hex characters of the SHA-256 of `x` as canonical JSON."""
     text = json.dumps(to_plain(x), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_written(field: Field[Any], x: Any) -> bool:
+    optional = field.metadata.get("plain") == "unless default"
+    return field.init and not (optional and getattr(x, field.name) == _default(field))
 
 
 def _key(key: Any) -> str:

@@ -85,6 +85,13 @@ def test_a_group_is_chosen_by_name_also_when_the_conf_does_not_list_it() -> None
     assert (both["model"]["name"], both["hw"]["threads"]) == ("tiny", 2)
 
 
+@pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "my_package.nets:make"])
+def test_a_model_without_a_file_is_chosen_by_its_name(name: str) -> None:
+    """It replaces the conf's own choice, of which nothing is left."""
+    assert compose("quick", [f"model={name}"], None)["model"] == {"name": name}
+    assert compose("bare", [f"model={name}", "model.width=2"], None)["model"] == {"name": name, "width": 2}
+
+
 def test_hw_is_the_choice_of_that_group() -> None:
     assert compose("quick", [], "big_server")["hw"] == {"name": "server", "threads": 64}
     assert compose("quick", ["hw=cpu", "hw.threads=1"], "big_server")["hw"] == {
@@ -126,10 +133,11 @@ def test_a_conf_may_be_a_file_with_groups_beside_it(home: Path) -> None:
         ("my/own.yaml", [], "no conf file my/own.yaml"),
         (
             "quick",
-            ["model=tinny"],
-            "model: no such choice 'tinny'; did you mean 'tiny'? (known: big, both, tiny)",
+            ["hw=big_sever"],
+            "hw: no such choice 'big_sever'; did you mean 'big_server'? (known: big_server, cpu)",
         ),
-        ("quick", ["model=zzz"], "model: no such choice 'zzz'; known: big, both, tiny"),
+        ("quick", ["hw=zzz"], "hw: no such choice 'zzz'; known: big_server, cpu"),
+        ("quick", ["model=a/b"], "model: no such choice 'a/b'; known: big, both, tiny"),
         ("quick", ["hw=my.yaml"], "hw: no such file my.yaml"),
         ("quick", ["train.lr"], "train.lr: expected key=value"),
         ("quick", ["train..lr=1"], "train..lr=1: expected key=value"),

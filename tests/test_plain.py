@@ -122,6 +122,19 @@ def test_the_plain_form_is_json_and_nothing_else() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sparse:
+    name: str
+    pattern: str = field(default="first", metadata={"plain": "unless default"})
+
+
+def test_a_field_may_be_left_out_at_its_default() -> None:
+    assert to_plain(Sparse(name="a")) == {"name": "a"}
+    assert to_plain(Sparse(name="a", pattern="last")) == {"name": "a", "pattern": "last"}
+    for x in (Sparse(name="a"), Sparse(name="a", pattern="last")):
+        assert from_plain(Sparse, to_plain(x)) == x
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
     population: int = 50
     lr: float = 0.1

@@ -14,7 +14,8 @@ from bnas.plain import from_plain
 from bnas.space import SearchSpace
 
 ROOT = Path(__file__).parent.parent
-CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
+# Those of one model each; conf/build.yaml is about any.
+CONFS = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml") if "name: ???" not in path.read_text())
 
 
 @pytest.mark.parametrize("conf", CONFS)

@@ -39,7 +39,7 @@ COMMANDS: dict[str, Command] = {
         name="run", help="all of the above, skipping what is done", run=_later("stages", "command")
     ),
     "show": Command(
-        name="show", help="a run at a glance, or one of its files: show space, show A, show report",
+        name="show", help="a run at a glance, or a part of it: show space, show subnet A, show diff A B, show report",
         run=_later("show", "command"),
     ),
 }  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bnas import export as exporting
 from bnas import progress
-from bnas.commands.extract import load_subnet
+from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, relative, subnet_names
 from bnas.data import batches
 from bnas.export import Artefact
 from bnas.files import read_json, write_json
+from bnas.space import resized
 
 CHECKED_IMAGES = 500
 
@@ -26,12 +27,13 @@ def export(project: Project) -> Made:
     config = project.config.export
     with progress.bar("export", total=len(names)) as step:
         for name in names:
-            module = load_subnet(project, name)
+            module, size = load_subnet(project, name), resolution(project, name)
+            example, own = resized(project.example, size), [resized(batch, size) for batch in images]
             path = f"subnets/{name}/fp32.xml"
-            fp32 = exporting.export(module, config, project.folder.path(path), project.example)
+            fp32 = exporting.export(module, config, project.folder.path(path), example)
             both = {"fp32": fp32, "int8": absolute(project, int8[name])}
             checked[name] = {
-                kind: relative(project, exporting.verify(artefact, module, images, config))
+                kind: relative(project, exporting.verify(artefact, module, own, config))
                 for kind, artefact in both.items()
             }
             made += (path, path.replace(".xml", ".bin"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +23,15 @@ from bnas.errors import ConfigError, RunError
 from bnas.files import read_json, write_with
 from bnas.graph import ChannelGraph
 from bnas.measure.hardware import physical_cores
-from bnas.models import load_model, weights_for
+from bnas.models import Inputs, ModelConfig, load_model, weights_for
 from bnas.plain import from_plain
 from bnas.run_folder import RunFolder, newest
 from bnas.space import SearchSpace
 from bnas.supernet import Supernet
 
+NO_DATA = "none"  # conf/data/none.yaml
+BUILD = "build"  # the conf of a command line that names a model and no conf
+MEND_SPACE = "correct it, or leave space.file out"
 PRETRAINED = "weights/pretrained.safetensors"
 SUPERNET = "weights/supernet.safetensors"
 
@@ -51,18 +54,50 @@ class Project:
 
     @cached_property
     def data(self) -> ImageSplits:
-        return load_data(self.config.data)
+        """The images of the run.
+
+        Raises:
+            ConfigError: it has none (data=none), or the model's options contradict them.
+        """
+        if self.config.data.name == NO_DATA:
+            raise ConfigError("data: this run has none; give it some, as in data=embedded")
+        data = load_data(self.config.data)
+        for option, found in (("num_classes", len(data.train.classes)), ("shape", data.train.shape)):
+            asked = getattr(self.config.model, option)
+            if asked is not None and asked != found:
+                raise ConfigError(f"model.{option}: {asked}, but data={data.name} has {found}; leave it out")
+        return data
 
     @property
     def weights_source(self) -> str | None:
         """Where the original network's weights come from; None: the run pretrains it."""
         return weights_for(self.config.model, len(self.data.train.classes))
 
-    def fresh_model(self, *, weights: bool = False) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        """The network as its family makes it, with its published weights if asked, and example inputs."""
+    def fresh_model(self, *, weights: bool = False) -> tuple[nn.Module, Inputs]:
+        """The network as its family makes it, with its published weights if asked, and example inputs.
+
+        They are made for the run's data; without data for what the model's options, or its family, say.
+        """
         config = self.config.model if weights else replace(self.config.model, weights="none")
+        if self.config.data.name == NO_DATA:
+            return load_model(config, seed=self.config.seed)
         images = self.data.train
         return load_model(config, num_classes=len(images.classes), shape=images.shape, seed=self.config.seed)
+
+    @property
+    def fresh_config(self) -> ModelConfig:
+        """What makes the network for the run's data anywhere, with fresh weights."""
+        config = replace(self.config.model, weights="none")
+        if self.config.data.name == NO_DATA:
+            return config
+        images = self.data.train
+        return replace(config, num_classes=len(images.classes), shape=images.shape)
+
+    @property
+    def space_file_digest(self) -> str | None:
+        """Digest of the search space's file that the options name, None where they name none."""
+        path = self.config.space.file
+        return None if path is None else read_json(path, SearchSpace, mend=MEND_SPACE).digest
 
     @property
     def example(self) -> Tensor:
@@ -120,23 +155,29 @@ class Project:
 def open_project(invocation: Invocation) -> Project:
     """The run that a command line is about: of `conf=`, or the newest one with the overrides on top.
 
+    A command line with `model=` and no conf is about that model alone, by conf/build.yaml; the run is then
+    called like the model.
+
     Raises:
         ConfigError, RunError: options that do not exist or do not fit; no run yet.
     """
-    if invocation.conf is not None:
-        plain = compose(invocation.conf, invocation.overrides, invocation.hw)
+    conf = invocation.conf
+    given = dict(override.partition("=")[::2] for override in invocation.overrides)
+    if conf is None and {"model", "model.name"} & set(given):
+        conf = BUILD
+    if conf is not None:
+        plain = compose(conf, invocation.overrides, invocation.hw)
         plain.setdefault("runs", "runs")
+        if conf == BUILD and "name" not in given:
+            plain["name"] = str(plain["model"]["name"]).replace(":", ".")
     else:
-        runs = next(
-            (v for k, _, v in (o.partition("=") for o in invocation.overrides) if k == "runs"), "runs"
-        )
-        latest = newest(Path(runs))
+        latest = newest(Path(given.get("runs", "runs")))
         plain = latest.config()
         if invocation.overrides or invocation.hw:
             plain = compose(str(latest.path("config.yaml")), invocation.overrides, invocation.hw)
         plain.setdefault("runs", str(latest.root.parent))
     project = _from_plain(plain)
-    if invocation.conf is None and project.folder.root != latest.root and not project.folder.exists():
+    if conf is None and project.folder.root != latest.root and not project.folder.exists():
         raise RunError(f"{project.folder} does not exist; start it with: python -m bnas run conf=… name=…")
     return project
 
@@ -152,11 +193,20 @@ def open_run(path: str | Path) -> Project:
 
 
 def _from_plain(plain: dict[str, Any], folder: RunFolder | None = None) -> Project:
-    for name in plain.get("plugins") or ():
+    import_plugins(plain.get("plugins") or ())
+    config = from_plain(RunConfig, plain)
+    torch.set_num_threads(config.threads or physical_cores())
+    return Project(config, plain, folder or RunFolder(Path(config.runs) / config.name))
+
+
+def import_plugins(names: Iterable[str]) -> None:
+    """Import the user's own modules, which enter their parts in bnas's tables.
+
+    Raises:
+        ConfigError: one of them cannot be imported.
+    """
+    for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:  # the user's own module may raise anything
             raise ConfigError(f"plugins: {name} cannot be imported: {error}") from error
-    config = from_plain(RunConfig, plain)
-    torch.set_num_threads(config.threads or physical_cores())
-    return Project(config, plain, folder or RunFolder(Path(config.runs) / config.name))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from bnas import progress
 from bnas import quantize as quantizing
-from bnas.commands.extract import load_subnet
+from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.search import calibration_images
 from bnas.export import Artefact, export
 from bnas.files import write_json
+from bnas.space import resized
 
 
 def subnet_names(project: Project) -> tuple[str, ...]:
@@ -26,11 +27,12 @@ def quantize(project: Project) -> Made:
     artefacts: dict[str, Artefact] = {}
     with progress.bar("quantize", total=len(names)) as step:
         for name in names:
-            module = load_subnet(project, name)
-            quantized = quantizing.quantize(module, project.config.quantize, images, project.example)
+            module, size = load_subnet(project, name), resolution(project, name)
+            example, own = resized(project.example, size), (resized(image, size) for image in images)
+            quantized = quantizing.quantize(module, project.config.quantize, own, example)
             path = f"subnets/{name}/int8.xml"
             artefacts[name] = relative(
-                project, export(quantized, project.config.export, project.folder.path(path), project.example)
+                project, export(quantized, project.config.export, project.folder.path(path), example)
             )
             made += (path, path.replace(".xml", ".bin"))
             step(note=name)

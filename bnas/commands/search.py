@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from bnas.plain import digest
 from bnas.quantize import Quantized, quantize
 from bnas.report import Verified, choice_notes, choose
 from bnas.search import OBJECTIVES, Candidate, ParetoFront
-from bnas.space import SubnetConfig, costs, layer_costs
+from bnas.space import SubnetConfig, costs, layer_costs, resized, resolution_of
 from bnas.supernet import Supernet, extract_subnet
 from bnas.train import evaluate, evaluate_subnet, recalibrate, recalibration_batches
 
@@ -124,12 +124,14 @@ def _decide(
     with progress.bar("verify the front", total=len(networks) + 1) as step:
         for name, subnet in networks.items():
             module = project.original() if subnet is None else extract_subnet(supernet, subnet)
+            size = resolution_of(subnet)
             if subnet is not None:
-                recalibrate(module, calibration)
-            runner = prepare(_deployed(project, module, images), config.hw, project.example)
+                recalibrate(module, calibration, resolution=size)
+            example, own = resized(project.example, size), (resized(image, size) for image in images)
+            runner = prepare(_deployed(project, module, own, example), config.hw, example)
             accuracies[name] = (
-                evaluate(module.to(memory_format=torch.channels_last), data.val),
-                evaluate(runner.predict, data.val),
+                evaluate(module.to(memory_format=torch.channels_last), data.val, resolution=size),
+                evaluate(runner.predict, data.val, resolution=size),
             )
             runners[name] = runner
             step(note=f"INT8 top-1 {accuracies[name][1]:.2f} %")
@@ -157,11 +159,13 @@ def _predicted_ms(project: Project, latency: LatencyModel, subnet: SubnetConfig)
     return predict_ms(latency, layer_costs(project.graph, project.space, subnet))
 
 
-def _deployed(project: Project, module: nn.Module, images: Sequence[Tensor]) -> nn.Module | Quantized:
+def _deployed(
+    project: Project, module: nn.Module, images: Iterable[Tensor], example: Tensor
+) -> nn.Module | Quantized:
     """The form in which `module` will run on the hardware: quantized where that is INT8."""
     if project.config.hw.precision != "int8":
         return module
-    return quantize(module, project.config.quantize, images, project.example)
+    return quantize(module, project.config.quantize, images, example)
 
 
 def _verified(

@@ -1,15 +1,13 @@
-"""`bnas show [WHAT]`: a run, or any of its parts, readable on the terminal."""
+"""`bnas show [WHAT]`: a run, or any of its parts, as `space`, `subnet A` or `diff A B`, on the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log10
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bnas.commands.build import describe
 from bnas.commands.extract import SubnetFile
 from bnas.commands.invocation import Invocation
 from bnas.commands.project import Project, open_project
@@ -17,7 +15,7 @@ from bnas.errors import RunError, did_you_mean
 from bnas.files import read_json
 from bnas.measure import LatencyModel
 from bnas.report import Report, print_table
-from bnas.space import costs
+from bnas.space import SearchSpace, SubnetConfig, space_table, subnet_diff, subnet_table
 
 
 def command(invocation: Invocation) -> None:
@@ -25,16 +23,24 @@ def command(invocation: Invocation) -> None:
     project = open_project(invocation)
     if not project.folder.exists():
         raise RunError(f"{project.folder} does not exist; start it with: python -m bnas run conf=…")
-    what = invocation.arguments[0] if invocation.arguments else "run"
-    subnets = sorted(path.parent.name for path in project.folder.path("subnets").glob("*/subnet.json"))
-    if what in SHOWN:
+    what, *names = invocation.arguments or ("run",)
+    if what in SHOWN and not names:
         SHOWN[what](project)
-    elif what in subnets:
+    elif what == "diff" and len(names) == 2:
+        _diff(project, *names)
+    elif what == "diff":
+        raise RunError("show diff: which two subnets? as in: python -m bnas show diff A B")
+    elif what == "subnet" and len(names) == 1:
+        _subnet(project, names[0])
+    elif what == "subnet":
+        raise RunError("show subnet: which one? as in: python -m bnas show subnet A")
+    elif names:
+        raise RunError(f"show {what}: one word expected, got also '{' '.join(names)}'")
+    elif what in _subnets(project):
         _subnet(project, what)
     else:
-        raise RunError(
-            f"show: nothing called '{what}' in {project.folder}{did_you_mean(what, [*SHOWN, *subnets])}"
-        )
+        known = [*SHOWN, "diff", *_subnets(project)]
+        raise RunError(f"show: nothing called '{what}' in {project.folder}{did_you_mean(what, known)}")
 
 
 def _run(project: Project) -> None:
@@ -48,8 +54,7 @@ def _run(project: Project) -> None:
 
 def _space(project: Project) -> None:
     project.folder.require("build")
-    print(f"{len(project.space.choices)} choices, 10^{log10(project.space.size):.1f} subnets")
-    print("\n".join(describe(project.graph, project.space)))
+    print(space_table(project.graph, project.space))
 
 
 def _latency(project: Project) -> None:
@@ -69,15 +74,35 @@ def _report(project: Project) -> None:
 
 
 def _subnet(project: Project, name: str) -> None:
+    print(subnet_table(project.graph, project.space, _config(project, name)))
+
+
+def _diff(project: Project, first: str, second: str) -> None:
+    a, b = _config(project, first), _config(project, second)
+    print(subnet_diff(project.graph, project.space, a, b, names=(first, second)))
+
+
+def _subnets(project: Project) -> list[str]:
+    """The names of the extracted subnets, and of the two ends that every space has."""
+    extracted = sorted(path.parent.name for path in project.folder.path("subnets").glob("*/subnet.json"))
+    return [*extracted, *ENDS]
+
+
+def _config(project: Project, name: str) -> SubnetConfig:
+    project.folder.require("build")
+    known = _subnets(project)
+    if name not in known:
+        raise RunError(f"{project.folder} has no subnet '{name}'{did_you_mean(name, known)}")
+    if name in ENDS:
+        return ENDS[name](project.space)
     file = read_json(project.folder.path("subnets", name, "subnet.json"), SubnetFile)
-    config = file.config or project.space.largest
-    total = costs(project.graph, project.space, config)
-    print(f"{name}: {total.macs / 1e6:.2f} MMACs, {total.parameters / 1e6:.3f} M parameters")
-    width = max(map(len, config))
-    for choice in project.space.choices:
-        print(f"  {choice.name:<{width}}  {config[choice.name]:>5} of {choice.values[-1]}")
+    return file.config or project.space.largest
 
 
+ENDS: dict[str, Callable[[SearchSpace], SubnetConfig]] = {
+    "largest": lambda space: space.largest,
+    "smallest": lambda space: space.smallest,
+}
 SHOWN: dict[str, Callable[[Project], None]] = {
     "run": _run,
     "space": _space,

@@ -146,6 +146,8 @@ def _key(project: Project, stage: StageOf) -> str:
 def _inputs(project: Project, stage: StageOf) -> str:
     """Digest of every option on which the stage's result depends."""
     options = {name: _option(project.config, name) for name in stage.options}
+    if "space" in options:
+        options["space.file"] = project.space_file_digest
     return digest({"options": options, "after": [_inputs(project, STAGES[name]) for name in stage.after]})
 
 
@@ -184,9 +186,12 @@ def _changed(project: Project, stage: StageOf, command: str) -> RunError:
     before, now = _flat(project.folder.config()), _flat(project.plain)
     keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
     what = ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys[:3])
+    what = what or (
+        f"{project.config.space.file} was edited" if project.config.space.file else "an older bnas"
+    )
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return RunError(
-        f"{project.folder}: '{stage.name}' was done with other options ({what or 'an older bnas'}{more}); "
+        f"{project.folder}: '{stage.name}' was done with other options ({what}{more}); "
         f"choose another name (name=…), or do it again with these options: python -m bnas {command} --force"
     )
 

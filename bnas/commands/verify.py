@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bnas import progress
+from bnas.commands.extract import resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, subnet_names
 from bnas.export import Artefact, check_digest
@@ -47,7 +48,7 @@ def verify(project: Project) -> Made:
             check_digest(artefact)
             hw = replace(config.hw, precision="int8" if key[1] == "int8" else "f32")
             runners["/".join(key)] = runner = prepare(Path(artefact.path), hw)
-            accuracy[key] = evaluate(runner.predict, data.test)
+            accuracy[key] = evaluate(runner.predict, data.test, resolution=resolution(project, key[0]))
             step(note=f"{key[0]} {key[1]} top-1 {accuracy[key]:.2f} %")
         timings = time_interleaved(runners, config.measure)
         step()

@@ -1,10 +1,21 @@
 """Facts about a model: which channels belong together, which blocks may go, what everything costs."""
 
 from bnas.graph.costs import Costs, LayerCost
-from bnas.graph.facts import Block, ChannelGraph, Group, Label, Layer, Other, Segment
-from bnas.graph.trace import trace
+from bnas.graph.facts import (
+    Attribute,
+    Block,
+    ChannelGraph,
+    Group,
+    Label,
+    Layer,
+    Resolution,
+    Segment,
+    Weight,
+)
+from bnas.graph.trace import at_resolutions, trace
 
 __all__ = [
+    "Attribute",
     "Block",
     "ChannelGraph",
     "Costs",
@@ -12,7 +23,9 @@ __all__ = [
     "Label",
     "Layer",
     "LayerCost",
-    "Other",
+    "Resolution",
     "Segment",
+    "Weight",
+    "at_resolutions",
     "trace",
 ]

@@ -1,48 +1,63 @@
-"""The unknowns of tracing: which channels are the same, found by union-find with coarsening.
+"""The unknowns of tracing: which channels are the same, found by unification.
 
-While a model runs, every axis of every tensor carries a tuple of `Part`s. Uniting two labels merges their
-variables. Where one side counts in larger units (a grouped convolution reads 4 channels at a time), the
-finer variable is coarsened: it hangs below the coarser one with a factor.
+Every axis of every tensor carries a label: a tuple of `Part`s. The axes of a weight begin as variables of
+their own; whatever meets is united. Uniting labels of another layout refines the variables: one is bound to
+a sequence of others (a coarser one, several in a row, one several times over), never stored per element.
+
+Where an axis is seen as two (heads × head size, groups × channels), it is not known at first which of the
+two is elastic: a `Split` waits until one of them proves to be of fixed size.
 """
 
 from __future__ import annotations
 
-from math import gcd
+from collections import Counter
+from math import lcm
 from typing import NamedTuple
 
 
 class Channels:
-    """A variable: `units` channels that some layer made; hangs below `parent` once united."""
+    """A variable: `units` indivisible units that are kept or dropped one by one."""
 
-    def __init__(self, name: str, units: int, order: int) -> None:
-        self.name = name
+    def __init__(self, units: int) -> None:
         self.units = units
-        self.order = order
-        self.parent: Channels | None = None
-        self.factor = 1  # how many of my units make one of my parent's
+        self.bound: Parts | None = None
         self.why: list[str] = []
+        self.split: Split | None = None  # this variable seen as two axes
+        self.sides: list[Split] = []  # the splits that this variable is a side of
+        self.met = False  # whether it has been united with others
 
-    def find(self) -> tuple[Channels, int]:
-        """The root of this variable, and how many of its own units make one of the root's."""
-        node, factor = self, 1
-        while node.parent is not None:
-            factor *= node.factor
-            node = node.parent
-        return node, factor
+    @property
+    def waiting(self) -> list[Split]:
+        """The splits that are decided with this variable."""
+        return [*self.sides, *([self.split] if self.split is not None else [])]
 
-    def hang_below(self, parent: Channels, factor: int = 1) -> None:
-        self.parent, self.factor = parent, factor
-        parent.why += [reason for reason in self.why if reason not in parent.why]
-        self.why = []
+    def bind(self, parts: Parts) -> None:
+        """From now on this variable is `parts`."""
+        assert self.bound is None
+        assert sum(part.size for part in parts) == self.units
+        self.bound = parts
+        for reason in self.why:
+            freeze(parts, reason)
 
     def freeze(self, reason: str) -> None:
-        root, _ = self.find()
-        if reason not in root.why:
-            root.why.append(reason)
+        if reason in self.why:
+            return
+        self.why.append(reason)
+        self.decided()
+
+    def decided(self) -> None:
+        """Nothing that waits for this variable, which is frozen, has to wait any longer."""
+        if self.split is not None:
+            split, self.split = self.split, None
+            split.close()
+            for reason in self.why:
+                freeze((*split.outer, *split.inner), reason)
+        for split in list(self.sides):
+            split.decide()
 
 
 class Part(NamedTuple):
-    """`units` units of a variable, each `repeat` positions long; `channels=None` is of fixed size."""
+    """All units of a variable, each `repeat` positions long; `channels=None`: `units` positions of fixed size."""
 
     channels: Channels | None
     units: int
@@ -52,15 +67,54 @@ class Part(NamedTuple):
     def size(self) -> int:
         return self.units * self.repeat
 
-    def resolved(self) -> Part:
-        """The same part in units of its root."""
-        if self.channels is None:
-            return self
-        root, factor = self.channels.find()
-        return Part(root, root.units, self.repeat * factor)
-
 
 Parts = tuple[Part, ...]
+
+
+class Split:
+    """A variable of outer × inner units, of which one side is elastic and the other of fixed size."""
+
+    def __init__(self, whole: Channels, outer: int, inner: int) -> None:
+        self.whole = whole
+        self.outer: Parts = variable(outer)
+        self.inner: Parts = variable(inner)
+        whole.split = self
+        for side in (self.outer, self.inner):
+            assert side[0].channels is not None
+            side[0].channels.sides.append(self)
+
+    def close(self) -> None:
+        """Nothing waits for a decision any more."""
+        for label in (self.outer, self.inner):
+            for part in resolved(label):
+                if part.channels is not None and self in part.channels.sides:
+                    part.channels.sides.remove(self)
+
+    def decide(self, *, outer: bool | None = None) -> None:
+        """Bind the whole now: its outer side is elastic where the inner is fixed, and the other way round.
+
+        Undecided otherwise, the outer is where it has met other channels (heads do), else the inner.
+        """
+        if self.whole.split is not self:
+            self.close()
+            return
+        self.whole.split = None
+        self.close()
+        a, b = resolved(self.outer), resolved(self.inner)
+        if outer is None:
+            met = any(part.channels is not None and part.channels.met for part in a)
+            outer = is_fixed(b) or (not is_fixed(a) and met)
+        if outer:
+            freeze(b, "is the size of a unit of its own")
+            self.whole.bind(tuple(part._replace(repeat=part.repeat * size(b)) for part in a))
+        else:
+            freeze(a, "is how often a unit occurs")
+            self.whole.bind(b * size(a))
+
+
+def variable(units: int) -> Parts:
+    """The label of an axis of `units` units nothing is known about yet."""
+    return (Part(Channels(units), units),)
 
 
 def fixed(size: int) -> Parts:
@@ -68,74 +122,232 @@ def fixed(size: int) -> Parts:
     return (Part(None, size),)
 
 
+def size(label: Parts) -> int:
+    """Positions along the axis."""
+    return sum(part.size for part in label)
+
+
+def scaled(label: Parts, times: int, per: int) -> Parts:
+    """Every `per` positions along an axis become `times` positions."""
+    return tuple(
+        Part(None, part.size // per * times)
+        if part.channels is None
+        else part._replace(repeat=part.repeat // per * times)
+        for part in label
+    )
+
+
+def always_as_long(a: Parts, b: Parts) -> bool:
+    """Whether two axes have the same length whatever is kept, as they are made of the same parts."""
+    return _lengths(a) == _lengths(b)
+
+
+def _lengths(label: Parts) -> Counter[Channels | None]:
+    lengths: Counter[Channels | None] = Counter()
+    for part in resolved(label):
+        free = part.channels is not None and not part.channels.why
+        lengths[part.channels if free else None] += part.size
+    return lengths
+
+
+def resolved(label: Parts) -> Parts:
+    """`label` in terms of unbound variables, with neighbouring fixed parts made one."""
+    result: list[Part] = []
+    for part in label:
+        for own in _expand(part):
+            if result and own.channels is None and result[-1].channels is None:
+                result[-1] = Part(None, result[-1].size + own.size)
+            else:
+                result.append(own)
+    return tuple(result)
+
+
+def _expand(part: Part) -> Parts:
+    channels = part.channels
+    if channels is None:
+        return (Part(None, part.size),)
+    if channels.bound is None:
+        return (part,)
+    channels.bound = resolved(channels.bound)
+    return tuple(own._replace(repeat=own.repeat * part.repeat) for own in channels.bound)
+
+
 def is_fixed(label: Parts) -> bool:
-    return all(part.channels is None for part in label)
+    """Whether no channel along the axis may ever go."""
+    return all(part.channels is None or part.channels.why for part in resolved(label))
 
 
 def freeze(label: Parts, reason: str) -> None:
     """Fix the width of all channels in `label`, and keep the reason."""
-    for part in label:
-        if part.channels is not None:
-            part.channels.freeze(reason)
+    for part in resolved(label):
+        for own in resolved((part,)):  # freezing one part may decide a split that another waits for
+            if own.channels is not None:
+                own.channels.freeze(reason)
 
 
-def coarsen(part: Part, multiple: int) -> Part | None:
-    """Make each unit of `part` a whole multiple of `multiple` positions; None when it does not divide."""
-    part = part.resolved()
-    if part.channels is None:
-        return part if part.size % multiple == 0 else None
-    factor = multiple // gcd(part.repeat, multiple)
-    if part.units % factor:
+def coarsen(label: Parts, multiple: int) -> Parts | None:
+    """Make each unit along the axis a whole multiple of `multiple` positions; None when it does not divide."""
+    parts = resolved(label)
+    if any(part.size % multiple for part in parts):
         return None
-    if factor > 1:
-        root = Channels(part.channels.name, part.units // factor, part.channels.order)
-        part.channels.hang_below(root, factor)
-    return part.resolved()
+    for part in parts:
+        factor = lcm(part.repeat, multiple) // part.repeat
+        if part.channels is not None and factor > 1:
+            _refine(part.channels, (part.channels.units // factor, factor))
+            return coarsen(label, multiple)
+    return resolved(label)
+
+
+def cut(label: Parts, sizes: list[int]) -> list[Parts] | None:
+    """`label` in pieces of `sizes` positions; None where a cut would go through a unit."""
+    pieces: list[Parts] = []
+    rest = list(resolved(label))
+    for wanted in sizes:
+        piece: list[Part] = []
+        while wanted:
+            part = rest.pop(0)
+            if part.size > wanted:
+                if part.channels is not None and (wanted % part.repeat == 0 or not part.channels.why):
+                    if wanted % part.repeat:
+                        return None
+                    _cut_variable(part.channels, wanted // part.repeat)
+                    rest = [own for one in (part, *rest) for own in resolved((one,))]
+                    piece = list(resolved(tuple(piece)))
+                    continue
+                part, left = Part(None, wanted), Part(None, part.size - wanted)
+                rest.insert(0, left)
+            piece.append(part)
+            wanted -= part.size
+        pieces.append(tuple(piece))
+    return [resolved(piece) for piece in pieces]
 
 
 def unite(a: Parts, b: Parts, where: str) -> Parts:
     """Make the channels along two axes of equal size the same; returns the common label.
 
-    What cannot be matched segment by segment is frozen on both sides, which is always right.
+    What cannot be matched is frozen on both sides, which is always right.
     """
-    left, right = merged(a), merged(b)
-    if [part.size for part in left] != [part.size for part in right]:
-        for label in (left, right):
-            freeze(label, f"meets channels of another layout in {where}")
-        return left
-    for p, q in zip(left, right, strict=True):
-        _unite_parts(p.resolved(), q.resolved(), where)
-    return merged(left)
+    assert size(a) == size(b)
+    left, right = resolved(a), resolved(b)
+    while left and right:
+        p, q = left[0], right[0]
+        if p == q:
+            left, right = left[1:], right[1:]
+            continue
+        if p.channels is None or q.channels is None:
+            part, constant = (p, q) if q.channels is None else (q, p)
+            if part.channels is not None and part.size > constant.size and constant.size % part.repeat == 0:
+                _cut_variable(part.channels, constant.size // part.repeat)
+                left, right = resolved(left), resolved(right)
+                continue
+            freeze((p, q), f"meets an axis of fixed size in {where}")
+            done = min(p.size, q.size)
+            left, right = _drop(left, done), _drop(right, done)
+            continue
+        if p.channels.why and q.channels.why and p.size != q.size:  # both fixed already: nothing to match
+            done = min(p.size, q.size)
+            left, right = _drop(left, done), _drop(right, done)
+            continue
+        if not _match(p, q, where):
+            freeze((p, q), f"meets channels of another unit in {where}")
+            done = min(p.size, q.size)
+            left, right = _drop(left, done), _drop(right, done)
+            continue
+        left, right = resolved(left), resolved(right)
+    return resolved(a)
 
 
-def merged(label: Parts) -> Parts:
-    """`label` in units of its roots, with neighbouring fixed parts made one."""
-    result: list[Part] = []
-    for part in (part.resolved() for part in label):
-        if result and part.channels is None and result[-1].channels is None:
-            result[-1] = Part(None, result[-1].size + part.size)
-        else:
-            result.append(part)
-    return tuple(result)
+def _drop(label: Parts, count: int) -> Parts:
+    """`label` without its first `count` positions; what is left of a part that is cut has a fixed size."""
+    first, rest = label[0], label[1:]
+    if first.size == count:
+        return rest
+    return resolved((Part(None, first.size - count), *rest))
 
 
-def _unite_parts(p: Part, q: Part, where: str) -> None:
-    if p.channels is None or q.channels is None:
-        freeze((p, q), f"meets an axis of fixed size in {where}")
-        return
-    if p.channels is q.channels:
-        if p.repeat != q.repeat:
-            freeze((p, q), f"meets itself at another stride in {where}")
-        return
-    if p.repeat < q.repeat:  # p counts in finer units
-        p, q = q, p
-    finer = q.channels
-    assert finer is not None
-    if p.repeat % q.repeat:
-        freeze((p, q), f"meets channels of another unit in {where}")
-        return
+def _match(p: Part, q: Part, where: str) -> bool:
+    """One step towards p = q: unites them, or refines a variable; False where it cannot be."""
     assert p.channels is not None
-    if p.repeat == q.repeat and finer.order < p.channels.order:
-        p.channels.hang_below(finer)  # the older variable gives the group its name
-    else:
-        finer.hang_below(p.channels, p.repeat // q.repeat)
+    assert q.channels is not None
+    if p.size == q.size:
+        if p.repeat == q.repeat:
+            _merge(p.channels, q.channels, where)
+            return True
+        coarse = lcm(p.repeat, q.repeat)
+        return coarsen((p,), coarse) is not None and coarsen((q,), coarse) is not None
+    longer, shorter = (p, q) if p.size > q.size else (q, p)
+    assert longer.channels is not None
+    if shorter.size % longer.repeat:
+        return False
+    _cut_variable(longer.channels, shorter.size // longer.repeat)
+    return True
+
+
+def _merge(a: Channels, b: Channels, where: str) -> None:
+    """Two variables of as many units become one."""
+    old, new = a, b
+    splits = [own for own in (new.split, old.split) if own is not None]
+    if len(splits) == 2 and (size(splits[0].outer) != size(splits[1].outer)):
+        splits[0].decide()  # seen as other products: each goes its own way
+        if new.bound is None:
+            splits[1].decide()
+        unite((Part(old, old.units),), (Part(new, new.units),), where)
+        return
+    why = [reason for reason in new.why if reason not in old.why]
+    sides, new.sides, new.split = new.sides, [], None
+    new.why = []
+    new.bind((Part(old, old.units),))
+    old.sides += [side for side in sides if side not in old.sides]
+    if splits and old.split is None:
+        old.split, splits[0].whole = splits[0], old
+    elif len(splits) == 2:
+        splits[0].close()
+        unite(splits[1].outer, splits[0].outer, where)
+        unite(splits[1].inner, splits[0].inner, where)
+    old.met = True
+    for reason in why:
+        old.freeze(reason)
+    if old.why:
+        old.decided()
+
+
+def _refine(channels: Channels, *parts: tuple[int, int]) -> None:
+    """Bind a variable to new ones of (units, repeat) in a row; what is a side of a split stays one."""
+    if channels.split is not None:
+        channels.split.decide()
+    if channels.bound is not None:
+        return
+    new = [Channels(units) for units, _ in parts]
+    sides, channels.sides = channels.sides, []
+    for own in new:
+        own.sides, own.met = list(sides), channels.met
+    channels.bind(tuple(Part(own, *part) for own, part in zip(new, parts, strict=True)))
+
+
+def _cut_variable(channels: Channels, units: int) -> None:
+    _refine(channels, (units, 1), (channels.units - units, 1))
+
+
+def is_side(label: Parts) -> bool:
+    """Whether the axis is one side of a split that is not decided yet."""
+    return any(part.channels is not None and part.channels.sides for part in resolved(label))
+
+
+def split_in_two(channels: Channels, outer: int) -> Split:
+    """`channels` seen as `outer` × the rest; the same split for every such view of it."""
+    assert channels.units % outer == 0
+    if channels.split is None:
+        return Split(channels, outer, channels.units // outer)
+    assert size(channels.split.outer) == outer
+    return channels.split
+
+
+def whole_of(outer: Parts, inner: Parts) -> Parts | None:
+    """The channels that two neighbouring axes are the undecided sides of; None where they are not."""
+    if len(outer) != 1 or len(inner) != 1 or outer[0].channels is None or inner[0].channels is None:
+        return None
+    for split in outer[0].channels.sides:
+        own = resolved(split.inner)
+        if resolved(split.outer) == outer and len(own) == 1 and own[0].channels is inner[0].channels:
+            return (Part(split.whole, split.whole.units, inner[0].repeat),)
+    return None

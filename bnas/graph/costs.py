@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from math import prod
 
-from bnas.graph.facts import ChannelGraph, Label, Layer, is_inside
-
-_NORMS = ("batch_norm", "frozen_batch_norm")
+from bnas.errors import SpaceError
+from bnas.graph.facts import ChannelGraph, Label, Layer, Weight, is_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +16,7 @@ class LayerCost:
 
     `macs` multiply-accumulates (norms: none, they fold into the convolution before), `parameters` trainable
     numbers, `weights` numbers in the weight tensor, `inputs` and `outputs` active channels, `positions`
-    output positions (height × width), `groups` active convolution groups.
+    output positions (height × width), `kernel` the product of its sides, `groups` active convolution groups.
     """
 
     name: str
@@ -43,61 +42,131 @@ class Costs:
 def active_size(label: Label, widths: Mapping[str, int]) -> int:
     """Positions along an axis when each group in `widths` keeps its first so many units."""
     return sum(
-        (segment.units if segment.group is None else widths.get(segment.group, segment.units))
-        * segment.repeat
-        for segment in label
+        [
+            (segment.units if segment.group is None else widths.get(segment.group, segment.units))
+            * segment.repeat
+            for segment in label
+        ]
     )
 
 
 def layer_costs(
-    graph: ChannelGraph, widths: Mapping[str, int] | None = None, skipped: Set[str] = frozenset()
+    graph: ChannelGraph,
+    widths: Mapping[str, int] | None = None,
+    skipped: Set[str] = frozenset(),
+    kernels: Mapping[str, int] | None = None,
+    resolution: int | None = None,
 ) -> tuple[LayerCost, ...]:
     """Costs of the layers outside the `skipped` blocks, in order of execution.
 
-    `widths` maps group names to active units; groups not named are whole.
+    Args:
+        widths: active units by group; groups not named are whole.
+        skipped: blocks that are left out.
+        kernels: the largest side of the kernel by layer; kernels of layers not named are whole.
+        resolution: size in pixels of the input images; None: that of the example.
+
+    Raises:
+        SpaceError: the graph does not tell of images of this size.
     """
+    widths, kernels = widths or {}, kernels or {}
+    own: dict[str, list[Weight]] = {}
+    for weight in graph.weights:
+        own.setdefault(weight.module, []).append(weight)
     return tuple(
-        _cost(layer, widths or {})
-        for layer in graph.layers
+        _cost(layer, positions, own, widths, kernels)
+        for layer, positions in zip(graph.layers, _positions(graph, resolution), strict=True)
         if not any(is_inside(layer.name, block) for block in skipped)
     )
 
 
 def costs(
-    graph: ChannelGraph, widths: Mapping[str, int] | None = None, skipped: Set[str] = frozenset()
+    graph: ChannelGraph,
+    widths: Mapping[str, int] | None = None,
+    skipped: Set[str] = frozenset(),
+    kernels: Mapping[str, int] | None = None,
+    resolution: int | None = None,
 ) -> Costs:
-    """The total over all layers and everything no layer describes."""
-    layers = layer_costs(graph, widths, skipped)
-    others = [other for other in graph.others if not any(is_inside(other.module, block) for block in skipped)]
+    """The total over all layers, and over all parameters; arguments as of `layer_costs`."""
+    layers = layer_costs(graph, widths, skipped, kernels, resolution)
+    kept = (
+        weight
+        for weight in graph.weights
+        if weight.trainable
+        and not all(
+            any(is_inside(name.rpartition(".")[0], block) for block in skipped)
+            for name in (weight.name, *weight.aliases)
+        )
+    )
     return Costs(
-        macs=sum(layer.macs for layer in layers) + sum(other.macs for other in others),
-        parameters=sum(layer.parameters for layer in layers) + sum(other.parameters for other in others),
+        macs=sum(layer.macs for layer in layers),
+        parameters=sum(_numbers(graph, weight, widths or {}, kernels or {}) for weight in kept),
     )
 
 
-def _cost(layer: Layer, widths: Mapping[str, int]) -> LayerCost:
+def weight_of(graph: ChannelGraph, layer: Layer) -> Weight | None:
+    """The weight that `layer` computes with: its module's `weight`, or the tensor it is named after."""
+    return graph.weight_by_name.get(f"{layer.name}.weight") or graph.weight_by_name.get(layer.name)
+
+
+def _cost(
+    layer: Layer,
+    positions: int,
+    own: Mapping[str, list[Weight]],
+    widths: Mapping[str, int],
+    kernels: Mapping[str, int],
+) -> LayerCost:
     inputs, outputs = active_size(layer.reads, widths), active_size(layer.writes, widths)
-    if layer.kind in _NORMS:
-        parameters = 2 * outputs if layer.kind == "batch_norm" and layer.bias else 0
-        return LayerCost(
-            name=layer.name, kind=layer.kind, macs=0, parameters=parameters, weights=parameters,
-            inputs=inputs, outputs=outputs, positions=layer.positions, kernel=1, groups=1,
-        )  # fmt: skip
-    inputs_per_group = _full(layer.reads) // layer.groups if layer.groups > 1 else inputs
-    weights = outputs * inputs_per_group * prod(layer.kernel)
+    kernel = prod(_sides(layer.kernel, kernels.get(layer.name)))
+    per_group = active_size(layer.reads, {}) // layer.groups if layer.groups > 1 else inputs
+    norm = layer.kind.endswith("norm")
+    sizes = {
+        weight.name: _shape(weight, layer, widths, kernels)
+        for weight in own.get(layer.name, ())
+        if weight.trainable
+    }
+    pairs = outputs * per_group * kernel
+    weights = 0 if layer.kind == "matmul" else pairs
+    weights = prod(sizes[name]) if (name := f"{layer.name}.weight") in sizes else weights
+    parameters = sum(prod(shape) for shape in sizes.values()) if sizes or norm else weights
+    macs = 0 if norm else pairs * positions * prod([active_size(axis, widths) for axis in layer.axes])
     return LayerCost(
         name=layer.name,
         kind=layer.kind,
-        macs=weights * layer.positions,
-        parameters=weights + (outputs if layer.bias else 0),
-        weights=weights,
+        macs=macs,
+        parameters=parameters,
+        weights=parameters if norm else weights,
         inputs=inputs,
         outputs=outputs,
-        positions=layer.positions,
-        kernel=prod(layer.kernel),
-        groups=inputs // inputs_per_group,
+        positions=positions,
+        kernel=kernel,
+        groups=1 if norm else inputs // per_group,
     )
 
 
-def _full(label: Label) -> int:
-    return sum(segment.size for segment in label)
+def _numbers(
+    graph: ChannelGraph, weight: Weight, widths: Mapping[str, int], kernels: Mapping[str, int]
+) -> int:
+    layer = graph.layer_by_name.get(weight.module) if weight.module in kernels else None
+    return prod(_shape(weight, layer, widths, kernels))
+
+
+def _shape(
+    weight: Weight, layer: Layer | None, widths: Mapping[str, int], kernels: Mapping[str, int]
+) -> tuple[int, ...]:
+    """Active sizes of a weight's axes."""
+    shape = [active_size(label, widths) for label in weight.axes]
+    if layer is not None and layer.name in kernels and weight.name == f"{layer.name}.weight":
+        shape[2:] = _sides(layer.kernel, kernels[layer.name])
+    return tuple(shape)
+
+
+def _sides(kernel: tuple[int, ...], size: int | None) -> tuple[int, ...]:
+    return kernel if size is None else tuple(min(side, size) for side in kernel)
+
+
+def _positions(graph: ChannelGraph, resolution: int | None) -> Iterator[int]:
+    found = next((own.positions for own in graph.resolutions if own.size == resolution), None)
+    if found is None and resolution is not None:
+        known = ", ".join(str(own.size) for own in graph.resolutions) or "none"
+        raise SpaceError(f"resolution: {resolution} is not one of the traced sizes: {known}")
+    return iter(found if found is not None else [layer.positions for layer in graph.layers])

@@ -33,14 +33,16 @@ class Group:
     """Channels that share one width, named after the first layer that makes them.
 
     `units` is the number of indivisible units and `channels_per_unit` how many channels of the naming layer
-    one unit is (more than 1 where a grouped convolution reads them). `why` holds the reasons why the width
-    must stay as it is; without any the group is free.
+    one unit is (more than 1 where a grouped convolution or an attention reads them: whole groups, whole
+    heads). `type` is the class of the naming layer. `why` holds the reasons why the width must stay as it
+    is; without any the group is free.
     """
 
     name: str
     units: int
     channels_per_unit: int = 1
     why: tuple[str, ...] = ()
+    type: str = ""
 
     @property
     def channels(self) -> int:
@@ -53,10 +55,13 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One module with weights: the label its input channels carry and the one its output channels carry.
+    """One place that computes with weights, or one product of two activations (kind `matmul`).
 
-    `positions` counts output positions of one image (height × width; all calls of a shared module added
-    up). `groups` and `kernel` are the convolution's own.
+    It reads the channels `reads` and makes the channels `writes`. Its multiply-accumulates are the product
+    of both active sizes (for grouped convolutions: of the outputs and the inputs of one group), of the
+    active sizes of `axes`, of `positions` (output positions of the example: height × width, tokens; all
+    calls of a shared module added up) and of the `kernel`. `kernels` are the sizes that a centre crop of
+    the kernel can have, ascending, the last the whole; empty where the kernel cannot be cropped.
     """
 
     name: str
@@ -67,37 +72,80 @@ class Layer:
     kernel: tuple[int, ...] = ()
     groups: int = 1
     bias: bool = False
+    type: str = ""
+    axes: tuple[Label, ...] = ()
+    kernels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """A parameter or buffer: the label along each of its axes. `aliases` are further names of the tensor."""
+
+    name: str
+    axes: tuple[Label, ...]
+    trainable: bool = True
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribute:
+    """A number that a module keeps about its size, such as `groups`: the active sizes of `labels` ÷ `per`.
+
+    `many` tells a tuple of numbers (as `normalized_shape`) from a single one.
+    """
+
+    module: str
+    name: str
+    labels: tuple[Label, ...]
+    per: int = 1
+    many: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A module that may be skipped because it adds its very input to its output.
+    """A module that may be skipped: without it its input stands in for its output.
 
-    Blocks that follow one another directly form a `stage`, in order.
+    `kind` is `residual` where it adds its very input to its output, and `preserving` where the two only
+    have the same shape; then the groups in each pair of `ties` must have one width. Blocks that follow one
+    another directly form a `stage`, in order. `type` is the class of the module. A `listed` block takes
+    more arguments than its input, so that no identity can stand in for it: it leaves its `nn.ModuleList`.
     """
 
     name: str
     stage: str
+    kind: str = "residual"
+    type: str = ""
+    ties: tuple[tuple[str, str], ...] = ()
+    listed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Other:
-    """Parameters and multiply-accumulates of a module that no layer describes; they never change."""
+class Resolution:
+    """Output positions of every layer, in order, when the input images have `size` × `size` pixels."""
 
-    module: str
-    parameters: int
-    macs: int
+    size: int
+    positions: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelGraph:
-    """All facts about a traced model; tuples are in order of execution."""
+    """All facts about a traced model; tuples are in order of execution.
+
+    `idle` are modules with parameters that did not run on the example; they stay as they are.
+    """
 
     groups: tuple[Group, ...]
     layers: tuple[Layer, ...]
     blocks: tuple[Block, ...]
-    others: tuple[Other, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     input_shapes: tuple[tuple[int, ...], ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
+    idle: tuple[str, ...] = ()
 
     @cached_property
     def group_by_name(self) -> dict[str, Group]:
@@ -108,11 +156,28 @@ class ChannelGraph:
         return {layer.name: layer for layer in self.layers}
 
     @cached_property
+    def block_by_name(self) -> dict[str, Block]:
+        return {block.name: block for block in self.blocks}
+
+    @cached_property
+    def weight_by_name(self) -> dict[str, Weight]:
+        return {weight.name: weight for weight in self.weights}
+
+    @cached_property
     def stages(self) -> dict[str, tuple[str, ...]]:
-        """Block names of every stage, in order of execution."""
+        """Names of the residual blocks of every stage, in order of execution."""
+        return self._stages("residual")
+
+    @cached_property
+    def preserving_stages(self) -> dict[str, tuple[str, ...]]:
+        """Names of the blocks of every stage that only keep the shape, in order of execution."""
+        return self._stages("preserving")
+
+    def _stages(self, kind: str) -> dict[str, tuple[str, ...]]:
         stages: dict[str, tuple[str, ...]] = {}
         for block in self.blocks:
-            stages[block.stage] = (*stages.get(block.stage, ()), block.name)
+            if block.kind == kind:
+                stages[block.stage] = (*stages.get(block.stage, ()), block.name)
         return stages
 
 

@@ -20,7 +20,7 @@ from bnas.measure.backends import Network, Runner, prepare
 from bnas.measure.hardware import Hardware, HwConfig, detect
 from bnas.measure.timing import MeasureConfig, Timing, time_interleaved
 from bnas.quantize import QuantizeConfig, quantize
-from bnas.space import SearchSpace, SubnetConfig
+from bnas.space import SearchSpace, SubnetConfig, resized, resolution_of
 
 MEASURE = 4  # the place of measuring among the users of the run's seed
 _REFERENCE, _SUBNET = "reference", "subnet"
@@ -68,9 +68,10 @@ def campaign(
     """Time `config.samples` subnets beside `reference` and append each to the JSONL file `path`.
 
     They are the largest, the smallest and random ones; fewer when the space is smaller. `make` gives a
-    subnet as a plain module in eval mode. Those that are in the file already are not timed again, so a
-    campaign that was interrupted goes on. For int8 the networks are quantized on random numbers: the ranges
-    that calibration finds change what a network answers, not how long it takes.
+    subnet as a plain module in eval mode, which gets `example` at the config's resolution, where it has one.
+    Those that are in the file already are not timed again, so a campaign that was interrupted goes on. For
+    int8 the networks are quantized on random numbers: the ranges that calibration finds change what a
+    network answers, not how long it takes.
 
     Raises:
         MeasureError: the file holds measurements made on other hardware, or otherwise not like these.
@@ -86,7 +87,8 @@ def campaign(
         beside = _runner(reference, hw, quantizer, example)
         with progress.bar("measure", len(missing)) as step:
             for subnet in missing:
-                runner = _runner(make(subnet), hw, quantizer, example)
+                inputs = resized(example, resolution_of(subnet))
+                runner = _runner(make(subnet), hw, quantizer, inputs)
                 timings = time_interleaved({_REFERENCE: beside, _SUBNET: runner}, config)
                 known[subnet] = _measurement(subnet, timings, space, hw, hardware)
                 append_jsonl(path, known[subnet])

@@ -22,7 +22,6 @@ from bnas.space import LayerCost, SubnetConfig
 
 MIN_MEASUREMENTS = 4
 _ALPHAS = np.logspace(-8, 2, 31)
-_NORMS = ("batch_norm", "frozen_batch_norm")  # fold into the convolution before them
 Array = NDArray[np.float64]
 
 
@@ -132,7 +131,7 @@ def features(layers: Sequence[LayerCost]) -> Mapping[str, float]:
     """
     sums: dict[str, float] = defaultdict(float, macs=0.0)
     for layer in layers:
-        if layer.kind in _NORMS:
+        if layer.kind.endswith("norm"):  # folds into the convolution before it
             continue
         depthwise = 1 < layer.groups == layer.inputs
         sums["macs"] += layer.macs

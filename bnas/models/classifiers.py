@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import Any
 
 import torchvision.models
 from torch import nn
 
 from bnas.errors import ModelError
-from bnas.models.family import ModelConfig, ModelFamily, Shape, Weights
+from bnas.models.family import ModelConfig, ModelFamily, Shape
+from bnas.models.published import published_weights
 
 # These two have auxiliary outputs for training, which a super-network has no use for, and a weight
 # initialisation that they warn about unless it is chosen.
@@ -20,10 +21,7 @@ def classifier_family(name: str) -> ModelFamily:
     """The family of torchvision's network `name`; `ModelConfig.options` are its keyword arguments."""
 
     def make(config: ModelConfig, num_classes: int, shape: Shape) -> nn.Module:
-        if shape[0] != 3:
-            raise ModelError(
-                f"{name} takes colour images (3 channels), the data has {shape[0]}: set data.channels=3"
-            )
+        need_colour(name, shape)
         arguments: dict[str, Any] = {"num_classes": num_classes}
         if name in _WITH_AUXILIARY:
             # Their published weights expect inputs normalised another way; transform_input sees to that.
@@ -31,15 +29,12 @@ def classifier_family(name: str) -> ModelFamily:
             arguments |= {"aux_logits": False, "init_weights": True, "transform_input": not fresh}
         if name.startswith("vit_"):
             arguments["image_size"] = shape[-1]
+        if name.startswith("maxvit_"):
+            arguments["input_size"] = tuple(shape[1:])
         model: nn.Module = torchvision.models.get_model_builder(name)(**arguments | dict(config.options))
         return model
 
-    def weights() -> tuple[Weights, ...]:
-        known = torchvision.models.get_model_weights(name)
-        best = known.DEFAULT
-        return tuple(_weights(member) for member in (best, *(m for m in known if m != best)))
-
-    return ModelFamily(name=name, make=make, weights=weights)
+    return ModelFamily(name=name, make=make, weights=partial(published_weights, name))
 
 
 def classifier_names() -> list[str]:
@@ -48,15 +43,10 @@ def classifier_names() -> list[str]:
     return names
 
 
-def _weights(member: Any) -> Weights:
-    def fetch() -> Any:
-        return member.get_state_dict(
-            progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True
+def need_colour(name: str, shape: Shape) -> None:
+    """Raise ModelError unless inputs of `shape` have the three channels that torchvision's networks take."""
+    if shape[0] != 3:
+        raise ModelError(
+            f"{name} takes colour images (3 channels), the data has {shape[0]}: set data.channels=3, or without "
+            "data model.shape=[3,HEIGHT,WIDTH]"
         )
-
-    return Weights(
-        name=member.name,
-        file=member.url.rpartition("/")[2],
-        num_classes=len(member.meta["categories"]),
-        fetch=fetch,
-    )

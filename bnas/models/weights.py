@@ -22,7 +22,7 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 # torchvision's older files write denselayer1.norm.1.weight for what is now denselayer1.norm1.weight.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from bnas.graph import costs as _costs
 from bnas.graph.costs import Costs, LayerCost
 from bnas.graph.facts import ChannelGraph
+from bnas.space.check import check_fits
 from bnas.space.config import SubnetConfig
-from bnas.space.derive import Shape, SpaceRules, check_fits, derive_space, shape_of
+from bnas.space.derive import DIMENSIONS, derive_space
+from bnas.space.resolution import RESOLUTION, possible_sizes, resized, resolution_of
+from bnas.space.rules import SpaceRules
+from bnas.space.shape import Shape, shape_of
 from bnas.space.space import Choice, SearchSpace
+from bnas.space.table import space_table, subnet_diff, subnet_table
 
 __all__ = [
+    "DIMENSIONS",
+    "RESOLUTION",
     "Choice",
     "Costs",
     "LayerCost",
@@ -21,17 +28,23 @@ __all__ = [
     "costs",
     "derive_space",
     "layer_costs",
+    "possible_sizes",
+    "resized",
+    "resolution_of",
     "shape_of",
+    "space_table",
+    "subnet_diff",
+    "subnet_table",
 ]
 
 
 def costs(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> Costs:
-    """Multiply-accumulates of one image and parameters of the subnet `config`."""
+    """Multiply-accumulates of one example at the config's resolution, and parameters, of the subnet `config`."""
     shape = shape_of(graph, space, config)
-    return _costs.costs(graph, shape.widths, shape.skipped)
+    return _costs.costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution)
 
 
 def layer_costs(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> tuple[LayerCost, ...]:
     """Costs of every active layer of the subnet `config`, in order of execution."""
     shape = shape_of(graph, space, config)
-    return _costs.layer_costs(graph, shape.widths, shape.skipped)
+    return _costs.layer_costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution)

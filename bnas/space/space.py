@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bnas.errors import SpaceError, did_you_mean
 from bnas.plain import digest
 from bnas.space.config import SubnetConfig
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
+
+# The elastic dimensions, in the order in which a space lists its choices.
+DIMS = ("resolution", "depth", "kernel", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """One thing that may be chosen: `values` ascend and the last is the original network's.
 
-    `dim` is the elastic dimension it belongs to. For `width` the values are channels of the layer that
-    names the one group in `targets`; for `depth` they are how many of the blocks in `targets` are kept,
-    counted from the first.
+    What `values` count and `targets` name depends on the elastic dimension `dim`:
+
+    width: channels of the layer that names the first target; the targets are groups, all of that width.
+    depth: how many of the blocks in `targets` are kept: the first so many where `pattern` is `first`, or as
+        many evenly spaced ones, the first among them, where it is `spread`.
+    kernel: the largest side of the kernels of the layers in `targets`.
+    resolution: height and width of the input images, in pixels; there are no targets.
     """
 
     name: str
     dim: str
     values: tuple[int, ...]
     targets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.values or any(a >= b for a, b in zip(self.values, self.values[1:], strict=False)):
-            raise SpaceError(f"{self.name}: values must ascend and not be empty, got {list(self.values)}")
+    pattern: str = field(default="first", metadata={"plain": "unless default"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +49,19 @@ class SearchSpace:
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
-        names = [choice.name for choice in self.choices]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise SpaceError(f"{twice}: this choice occurs more than once")
+        problems = [
+            f"{choice.name}: values must ascend and not be empty, got {list(choice.values)}"
+            for choice in self.choices
+            if not choice.values
+            or any(a >= b for a, b in zip(choice.values, choice.values[1:], strict=False))
+        ]
+        problems += [
+            f"{name}: this choice occurs more than once"
+            for name, times in Counter(choice.name for choice in self.choices).items()
+            if times > 1
+        ]
+        if problems:
+            raise SpaceError("; ".join(problems))
 
     @cached_property
     def choice_by_name(self) -> dict[str, Choice]:
@@ -83,28 +99,52 @@ class SearchSpace:
     def sample(self, rng: np.random.Generator, *, open: Mapping[str, int] | None = None) -> SubnetConfig:
         """A config with every open choice drawn uniformly and independently.
 
-        `open` maps a dimension to how many of its largest values may be drawn (0: all); dimensions that it
-        does not name stay at their largest value. None opens everything.
+        The indices of all choices come from one call of `rng.integers`, so that the same generator gives the
+        same config of the same space, whatever was drawn of other spaces before.
+
+        Args:
+            open: maps a dimension to how many of its largest values may be drawn (0: all); dimensions that it
+                does not name stay at their largest value. None opens everything.
         """
-        if open is not None and (unknown := set(open) - set(self.dims)):
+        low = self._none if open is None else self._lowest(open)
+        drawn = rng.integers(low, self._counts).tolist()
+        values = zip(self.choices, drawn, strict=True)
+        return SubnetConfig({choice.name: choice.values[index] for choice, index in values})
+
+    @cached_property
+    def _none(self) -> NDArray[np.int64]:
+        return np.zeros(len(self.choices), dtype=np.int64)
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.array(self.bounds, dtype=np.int64)
+
+    def _lowest(self, open: Mapping[str, int]) -> NDArray[np.int64]:
+        """Index of the smallest open value of each choice."""
+        if unknown := set(open) - set(self.dims):
             name = min(unknown)
             raise SpaceError(
                 f"{name}: no such elastic dimension in this space{did_you_mean(name, self.dims)}"
             )
-        values = {}
-        for choice in self.choices:
-            count = len(choice.values) if open is None else self._open(choice, open)
-            values[choice.name] = choice.values[len(choice.values) - count + int(rng.integers(count))]
-        return SubnetConfig(values)
+        return np.array(
+            [
+                max(len(choice.values) - (open.get(choice.dim, 1) or len(choice.values)), 0)
+                for choice in self.choices
+            ],
+            dtype=np.int64,
+        )
 
-    @staticmethod
-    def _open(choice: Choice, open: Mapping[str, int]) -> int:
-        if choice.dim not in open:
-            return 1
-        return min(open[choice.dim] or len(choice.values), len(choice.values))
+    @cached_property
+    def _pairs(self) -> frozenset[tuple[str, int]]:
+        return frozenset((choice.name, value) for choice in self.choices for value in choice.values)
 
     def validate(self, config: SubnetConfig) -> None:
         """Raise SpaceError unless `config` gives exactly one allowed value to every choice."""
+        try:
+            if len(config) == len(self.choices) and config.items() <= self._pairs:
+                return
+        except TypeError:  # a value that is no number
+            pass
         for name, value in config.items():
             choice = self.choice_by_name.get(name)
             if choice is None:
@@ -112,17 +152,17 @@ class SearchSpace:
                     f"{name}: no such choice in this space{did_you_mean(name, self.choice_by_name)}"
                 )
             if value not in choice.values:
-                allowed = ", ".join(map(str, choice.values))
-                raise SpaceError(f"{name}: {value} is not one of {allowed}")
-        if missing := [choice.name for choice in self.choices if choice.name not in config.values]:
-            raise SpaceError(
-                f"{missing[0]}: the subnet gives no value ({len(missing)} of {len(self.choices)} missing)"
-            )
+                raise SpaceError(f"{name}: {value} is not one of {', '.join(map(str, choice.values))}")
+        missing = [choice.name for choice in self.choices if choice.name not in config.values]
+        raise SpaceError(
+            f"{missing[0]}: the subnet gives no value ({len(missing)} of {len(self.choices)} missing)"
+        )
 
     def encode(self, config: SubnetConfig) -> tuple[int, ...]:
         """The index of each value among its choice's values, in order of the choices."""
         self.validate(config)
-        return tuple(choice.values.index(config[choice.name]) for choice in self.choices)
+        values = config.values
+        return tuple([choice.values.index(values[choice.name]) for choice in self.choices])
 
     def decode(self, indices: Sequence[int]) -> SubnetConfig:
         """The config whose `encode` is `indices`."""

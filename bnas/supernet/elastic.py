@@ -1,198 +1,159 @@
-"""Elastic layers: the user's own modules with another class, which use a part of their weights.
+"""Elastic modules: the user's own, with another class whose labelled tensors are the active part of themselves.
 
-`module.__class__` is swapped, so names, parameters, hooks, optimizer references and `state_dict` keys stay.
-An elastic class says in `AXES` which axis of which tensor follows the channels it reads or writes; slicing,
-extraction and reordering all work from that table. Weights are sliced, never masked.
+`module.__class__` is swapped for a subclass with a property per labelled tensor, so that any `forward` reads
+active parts. Names, parameters, hooks, optimizer references and `state_dict` keys stay. Tensors are cut,
+never masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import types
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.ops import FrozenBatchNorm2d
+from torch.nn.modules.batchnorm import _NormBase
 
-Index = slice | Tensor  # positions along an axis: a prefix, or positions in ascending order
-Side = Literal["reads", "writes"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerPlan:
-    """What an activated layer uses: positions along its input and output channels, and their numbers.
-
-    An index of None is the whole axis.
-    """
-
-    reads: Index | None
-    writes: Index | None
-    inputs: int
-    outputs: int
-    groups: int = 1
-
-    def side(self, name: Side | None) -> Index | None:
-        return None if name is None else self.reads if name == "reads" else self.writes
-
-
+Index = slice | Tensor  # positions along an axis: a range, or positions in ascending order
+Slices = tuple[slice, ...]
+# What a module uses of a tensor: a range of each leading axis, or what a function makes of the tensor.
+Cut = Slices | Callable[[Tensor], Tensor]
 WHOLE = slice(None)
-
-
-def cut(tensor: Tensor, indices: tuple[Index | None, ...]) -> Tensor:
-    """The part of `tensor` at `indices`, one per leading axis; a view where they are slices."""
-    slices = tuple(index if isinstance(index, slice) else WHOLE for index in indices)
-    if any(part is not WHOLE for part in slices):
-        tensor = tensor[slices]
-    for axis, index in enumerate(indices):
-        if isinstance(index, Tensor):
-            tensor = tensor.index_select(axis, index)
-    return tensor
+_MISSING = object()
 
 
 class Elastic(nn.Module):
-    """Base of all elastic layers; only class attributes and methods, so that it can be swapped in and out."""
+    """Base of all elastic classes. `_cuts` maps the names of tensors that are cut to how."""
 
-    AXES: ClassVar[Mapping[str, tuple[Side | None, ...]]]
-    _plan: LayerPlan
+    _cuts: dict[str, Cut]
 
-    def apply_plan(self, plan: LayerPlan) -> None:
-        """Use the part of the weights that `plan` names, from the next forward on."""
-        self._plan = plan
-        self._indices = {name: self.indices(name, plan) for name in self.AXES}
-        self.set_sizes(plan)
-
-    @classmethod
-    def indices(cls, name: str, plan: LayerPlan) -> tuple[Index | None, ...] | None:
-        """Where `plan` cuts the tensor `name`; None where it takes the whole."""
-        found = tuple(plan.side(side) for side in cls.AXES[name])
-        return None if all(index is None for index in found) else found
-
-    def active(self, name: str) -> Tensor | None:
-        """The active part of a parameter or buffer, None where the layer has none."""
-        tensor: Tensor | None = getattr(self, name)
-        indices = self._indices[name]
-        return tensor if indices is None or tensor is None else cut(tensor, indices)
-
-    def set_sizes(self, plan: LayerPlan) -> None:
-        """Set the attributes that tell the layer's size (as `in_channels`), for people and exporters."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What is assigned to a buffer of which a part is active goes into that part."""
+        cut = self.__dict__.get("_cuts", {}).get(name)
+        whole = self._buffers.get(name) if cut is not None else None
+        if whole is None or not isinstance(value, Tensor) or value.shape == whole.shape:
+            super().__setattr__(name, value)
+        elif isinstance(cut, Gathered):
+            cut.put_back(whole, value.detach())
+        else:
+            whole[cut].copy_(value.detach())
 
 
-class ElasticConv2d(Elastic, nn.Conv2d):
-    AXES: ClassVar = {"weight": ("writes", "reads"), "bias": ("writes",)}
+class Gathered:
+    """A cut by positions: `slices` of the leading axes first, then `indices` (axis, positions)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.active("weight")
-        assert weight is not None
-        output: Tensor = self._conv_forward(input, weight, self.active("bias"))
-        return output
+    def __init__(self, slices: Slices, indices: tuple[tuple[int, Tensor], ...]) -> None:
+        self.slices, self.indices = slices, indices
 
-    def set_sizes(self, plan: LayerPlan) -> None:
-        self.in_channels, self.out_channels, self.groups = plan.inputs, plan.outputs, plan.groups
+    def __call__(self, tensor: Tensor) -> Tensor:
+        self.move(tensor.device)
+        tensor = tensor[self.slices]
+        for axis, index in self.indices:
+            tensor = tensor.index_select(axis, index)
+        return tensor
 
+    def put_back(self, tensor: Tensor, part: Tensor) -> None:
+        """Write `part`, a gathered copy that has changed, into `tensor`."""
+        places = torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
+        tensor.view(-1)[self(places).flatten()] = part.flatten()
 
-class ElasticGroupedConv2d(ElasticConv2d):
-    """Depthwise and grouped: whole groups go, so the weight's input axis never changes."""
-
-    AXES: ClassVar = {"weight": ("writes",), "bias": ("writes",)}
-
-
-class ElasticLinear(Elastic, nn.Linear):
-    AXES: ClassVar = {"weight": ("writes", "reads"), "bias": ("writes",)}
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.active("weight")
-        assert weight is not None
-        return F.linear(input, weight, self.active("bias"))
-
-    def set_sizes(self, plan: LayerPlan) -> None:
-        self.in_features, self.out_features = plan.inputs, plan.outputs
+    def move(self, device: torch.device) -> None:
+        """Keep the positions where the tensor is."""
+        if self.indices and self.indices[0][1].device != device:
+            self.indices = tuple((axis, index.to(device)) for axis, index in self.indices)
 
 
-class ElasticBatchNorm2d(Elastic, nn.BatchNorm2d):
-    AXES: ClassVar = {
-        "weight": ("writes",),
-        "bias": ("writes",),
-        "running_mean": ("writes",),
-        "running_var": ("writes",),
-    }
+def make_cut(indices: tuple[Index | None, ...]) -> Cut | None:
+    """The cut at `indices`, one per leading axis; an index of None takes the whole axis."""
+    slices = tuple(index if isinstance(index, slice) else WHOLE for index in indices)
+    while slices and slices[-1] is WHOLE:
+        slices = slices[:-1]
+    gathered = tuple((axis, index) for axis, index in enumerate(indices) if isinstance(index, Tensor))
+    if gathered:
+        return Gathered(slices, gathered)
+    return slices or None
 
-    def forward(self, input: Tensor) -> Tensor:
-        """As `nn.BatchNorm2d`, on the active channels; their running statistics alone are updated."""
-        mean, variance = self.active("running_mean"), self.active("running_var")
-        average = 0.0 if self.momentum is None else self.momentum
-        update = self.training and self.track_running_stats
-        if update and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                average = 1.0 / float(self.num_batches_tracked)
-        output = F.batch_norm(
-            input,
-            mean if not self.training or self.track_running_stats else None,
-            variance if not self.training or self.track_running_stats else None,
-            self.active("weight"),
-            self.active("bias"),
-            self.training or mean is None,
-            average,
-            self.eps,
+
+def apply_cut(tensor: Tensor, cut: Cut | None) -> Tensor:
+    """The active part of `tensor`; a view where the cut is of ranges."""
+    if cut is None:
+        return tensor
+    return tensor[cut] if isinstance(cut, tuple) else cut(tensor)
+
+
+class ElasticNorm(Elastic):
+    """A norm whose running statistics, where they are gathered copies, are written back after a forward."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the norm's own."""
+        if not self.training:
+            return super().forward(*args, **kwargs)
+        gathered = {
+            name: cut
+            for name in ("running_mean", "running_var")
+            if isinstance(cut := self._cuts.get(name), Gathered)
+        }
+        if not gathered:
+            return super().forward(*args, **kwargs)
+        cuts = self._cuts
+        whole = {name: self._buffers[name] for name in gathered}
+        parts = {name: getattr(self, name) for name in gathered}
+        self._cuts = {name: cut for name, cut in cuts.items() if name not in gathered}
+        self._buffers.update(parts)
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            self._cuts = cuts
+            self._buffers.update(whole)
+            for name, cut in gathered.items():
+                cut.put_back(whole[name], parts[name])  # type: ignore[arg-type]
+
+
+# Modules for which reading active parts is not enough: their class → a base of their elastic class, whose
+# `forward` may call `super().forward`.
+ELASTIC: dict[type[nn.Module], type[Elastic]] = {_NormBase: ElasticNorm}
+_CLASSES: dict[tuple[type[nn.Module], type[Elastic], tuple[str, ...]], type[nn.Module]] = {}
+
+
+def elastic_class(original: type[nn.Module], tensors: tuple[str, ...]) -> type[nn.Module]:
+    """The class to swap in for `original`, the parameters and buffers `tensors` of which are labelled."""
+    base = next((base for kind, base in ELASTIC.items() if issubclass(original, kind)), Elastic)
+    if (original, base, tensors) not in _CLASSES:
+        namespace = {name: _active(name) for name in tensors}
+        namespace |= {"__module__": original.__module__, "__doc__": original.__doc__}
+        bases, name = (base, original), f"Elastic{original.__name__}"
+        _CLASSES[original, base, tensors] = types.new_class(
+            name, bases, {}, lambda own: own.update(namespace)
         )
-        index = self._plan.writes
-        if update and isinstance(index, Tensor):  # a gathered copy was updated: write it back
-            assert mean is not None
-            assert variance is not None
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            self.running_mean.index_copy_(0, index, mean)
-            self.running_var.index_copy_(0, index, variance)
-        return output
-
-    def set_sizes(self, plan: LayerPlan) -> None:
-        self.num_features = plan.outputs
+    return _CLASSES[original, base, tensors]
 
 
-class ElasticFrozenBatchNorm2d(Elastic, FrozenBatchNorm2d):  # type: ignore[misc]
-    AXES: ClassVar = ElasticBatchNorm2d.AXES
+def _active(name: str) -> Any:
+    """The property that stands for the tensor `name`: its active part.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """As torchvision's, operation by operation, so that results are equal to the bit."""
-        tensors = [self.active(name) for name in ("weight", "bias", "running_mean", "running_var")]
-        weight, bias, mean, variance = (
-            tensor.reshape(1, -1, 1, 1) for tensor in tensors if tensor is not None
-        )
-        eps: float = vars(self)["eps"]
-        scale = weight * (variance + eps).rsqrt()
-        return x * scale + (bias - mean * scale)
+    It stands in front of `nn.Module.__getattr__`, which finds the whole in the same dictionaries.
+    """
 
+    def get(self: nn.Module) -> Any:
+        own = self.__dict__
+        parameters = own["_parameters"]
+        tensor = parameters[name] if name in parameters else own["_buffers"].get(name, _MISSING)
+        if tensor is _MISSING:
+            if name in own:
+                return own[name]
+            raise AttributeError(name)
+        cut = own["_cuts"].get(name)
+        if cut is None or tensor is None:
+            return tensor
+        return tensor[cut] if type(cut) is tuple else cut(tensor)
 
-# The kind of a traced layer → its elastic class. Grouped convolutions are told apart by `elastic_class`.
-ELASTIC: dict[str, type[Elastic]] = {
-    "conv2d": ElasticConv2d,
-    "grouped_conv2d": ElasticGroupedConv2d,
-    "linear": ElasticLinear,
-    "batch_norm": ElasticBatchNorm2d,
-    "frozen_batch_norm": ElasticFrozenBatchNorm2d,
-}
+    def put(self: nn.Module, value: Any) -> None:  # no parameter and no buffer: a plain attribute
+        self.__dict__[name] = value
 
+    def delete(self: nn.Module) -> None:
+        if name not in self.__dict__:
+            raise AttributeError(name)
+        del self.__dict__[name]
 
-def elastic_class(kind: str, groups: int, original: type[nn.Module]) -> type[nn.Module]:
-    """The class to swap in: the table's, or a subclass of it and the user's own class."""
-    elastic = ELASTIC["grouped_conv2d" if kind == "conv2d" and groups > 1 else kind]
-    if issubclass(elastic, original):
-        return elastic
-    return type(f"Elastic{original.__name__}", (elastic, original), {"__module__": original.__module__})
-
-
-def as_index(positions: list[tuple[int, int]], size: int, device: torch.device) -> Index | None:
-    """The index of ascending, disjoint ranges [start, stop) along an axis of `size` positions."""
-    joined: list[tuple[int, int]] = []
-    for start, stop in positions:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], stop)
-        elif start < stop:
-            joined.append((start, stop))
-    if joined == [(0, size)]:
-        return None
-    if len(joined) == 1:
-        return slice(*joined[0])
-    return torch.cat([torch.arange(start, stop, device=device) for start, stop in joined])
+    return property(get, put, delete)

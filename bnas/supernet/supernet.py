@@ -4,64 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bnas.errors import ModelError
-from bnas.graph.costs import active_size
-from bnas.graph.facts import ChannelGraph, Label
-from bnas.space import SearchSpace, Shape, SubnetConfig, check_fits, shape_of
-from bnas.supernet.elastic import Elastic, Index, LayerPlan, as_index, elastic_class
+from bnas.graph.facts import ChannelGraph
+from bnas.space import SearchSpace, SubnetConfig, check_fits, shape_of
+from bnas.supernet.kernel import make_transforms
+from bnas.supernet.slots import BlockSlot, Slot, make_slots
 
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything that activating a config sets: a plan per layer, and the blocks to skip."""
-
-    layers: dict[str, LayerPlan]
-    skipped: frozenset[str]
+_TAKEN: WeakSet[nn.Module] = WeakSet()  # models that belong to a super-network
 
 
 class Supernet:
     """`model` made elastic in place, with the largest subnet (the original network) active.
 
-    Parameters, buffers and `state_dict` keys stay those of the model; only the classes of its layers are
-    swapped, until `release` swaps them back.
+    Parameters, buffers and `state_dict` keys stay those of the model; only the classes of modules with
+    elastic tensors are swapped, until `release` swaps them back. Nothing is copied.
 
     Args:
         model: the network that `graph` was traced from.
         graph: its facts.
         space: the choices; each must fit the graph.
+        kernel_transform: smaller kernels are the transformed centre of larger ones, by the learned matrices
+            in `transforms`, not the plain centre (Cai et al. 2020, §3.3).
 
     Raises:
         SpaceError: the space does not fit the model.
+        ModelError: the model belongs to a super-network already, is compiled, or is not the graph's.
     """
 
-    def __init__(self, model: nn.Module, graph: ChannelGraph, space: SearchSpace) -> None:
+    def __init__(
+        self, model: nn.Module, graph: ChannelGraph, space: SearchSpace, *, kernel_transform: bool = False
+    ) -> None:
         check_fits(graph, space)
-        self.model, self.graph, self.space = model, graph, space
-        self._modules = {layer.name: model.get_submodule(layer.name) for layer in graph.layers}
-        self._blocks = {block.name: model.get_submodule(block.name) for block in graph.blocks}
-        self._classes = {name: type(module) for name, module in self._modules.items()}
-        if any(issubclass(kind, Elastic) for kind in self._classes.values()):
+        if model in _TAKEN:
             raise ModelError("this model already belongs to a super-network; call its release() first")
-        for layer in graph.layers:
-            kind = elastic_class(layer.kind, layer.groups, self._classes[layer.name])
-            self._modules[layer.name].__class__ = kind
-        self._indices: dict[tuple[Label, tuple[int | None, ...]], Index | None] = {}
+        if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
+            raise ModelError(
+                "the model is compiled by torch.compile; give the module that it was made from, and compile "
+                "what is extracted"
+            )
+        self.model, self.graph, self.space = model, graph, space
+        kernels = {name for choice in space.choices if choice.dim == "kernel" for name in choice.targets}
+        self.transforms = make_transforms(graph, kernels) if kernel_transform else nn.ParameterDict()
+        self._slots = make_slots(model, graph, space)
+        _TAKEN.add(model)
         self.activate(space.largest)
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the active subnet."""
-        return self.model(*inputs)
+        return self.model(*inputs, **named)
 
     @property
     def active(self) -> SubnetConfig:
         """The config that is active."""
         return self._active
+
+    @property
+    def trained(self) -> nn.Module:
+        """All that training changes, in one module: the model, with the kernels' matrices where there are any."""
+        if not self.transforms:
+            return self.model
+        return nn.ModuleDict({"model": self.model, "kernel_transforms": self.transforms})
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The model's parameters, then the kernels' matrices."""
+        yield from self.model.parameters()
+        yield from self.transforms.parameters()
 
     def activate(self, config: SubnetConfig) -> None:
         """Make `config` the active subnet.
@@ -69,16 +81,9 @@ class Supernet:
         Raises:
             SpaceError: the config does not belong to the space; the active subnet stays as it was.
         """
-        plan = self.plan(config)
-        for name, layer in plan.layers.items():
-            module = self._modules[name]
-            assert isinstance(module, Elastic)
-            module.apply_plan(layer)
-        for name, block in self._blocks.items():
-            if name in plan.skipped:
-                block.__dict__["forward"] = identity
-            else:
-                block.__dict__.pop("forward", None)
+        self.space.validate(config)
+        for slot, key, plan in self._plans(config, changed_only=True):
+            slot.set(key, plan)
         self._active = config
 
     @contextmanager
@@ -93,57 +98,26 @@ class Supernet:
 
     def release(self) -> nn.Module:
         """Give the model back as a plain module of its own classes, whole; this super-network ends."""
-        self.activate(self.space.largest)
-        for name, module in self._modules.items():
-            make_plain(module, self._classes[name])
+        for slot in self._slots:
+            slot.close()
+        _TAKEN.discard(self.model)
         return self.model
 
-    def original_class(self, name: str) -> type[nn.Module]:
-        """The user's class of the layer `name`."""
-        return self._classes[name]
+    def plans(self, config: SubnetConfig) -> list[tuple[Slot | BlockSlot, Any]]:
+        """Every slot with what activating `config` would set. Raises SpaceError for one outside the space."""
+        self.space.validate(config)
+        return [(slot, plan) for slot, _, plan in self._plans(config, changed_only=False)]
 
-    def plan(self, config: SubnetConfig) -> Plan:
-        """What activating `config` would set. Raises SpaceError for a config outside the space."""
-        shape = shape_of(self.graph, self.space, config)
-        layers = {}
-        for layer in self.graph.layers:
-            inputs, outputs = active_size(layer.reads, shape.widths), active_size(layer.writes, shape.widths)
-            groups = 1
-            if layer.groups > 1:
-                groups = inputs * layer.groups // active_size(layer.reads, {})
-            layers[layer.name] = LayerPlan(
-                reads=self._index(layer.reads, shape),
-                writes=self._index(layer.writes, shape),
-                inputs=inputs,
-                outputs=outputs,
-                groups=groups,
-            )
-        return Plan(layers=layers, skipped=shape.skipped)
-
-    def _index(self, label: Label, shape: Shape) -> Index | None:
-        """Positions of the active channels along a labelled axis; each (label, widths) is made once."""
-        key = label, tuple(shape.widths.get(segment.group) if segment.group else None for segment in label)
-        if key not in self._indices:
-            ranges, start = [], 0
-            for segment in label:
-                units = shape.widths.get(segment.group, segment.units) if segment.group else segment.units
-                ranges.append((start, start + units * segment.repeat))
-                start += segment.size
-            self._indices[key] = as_index(ranges, start, self._device)
-        return self._indices[key]
-
-    @property
-    def _device(self) -> torch.device:
-        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
-
-
-def identity(input: Tensor) -> Tensor:
-    """What a skipped block does."""
-    return input
-
-
-def make_plain(module: nn.Module, original: type[nn.Module]) -> None:
-    """Swap an elastic layer's class back; the sizes it shows stay those of its last plan."""
-    module.__class__ = original
-    for name in ("_plan", "_indices"):
-        module.__dict__.pop(name, None)
+    def _plans(self, config: SubnetConfig, *, changed_only: bool) -> list[tuple[Slot | BlockSlot, Any, Any]]:
+        values, shape, found = config.values, None, []
+        for slot in self._slots:
+            key = slot.key(values)
+            if changed_only and key == slot.active:
+                continue
+            plan = slot.plans.get(key)
+            if plan is None:
+                shape = shape or shape_of(self.graph, self.space, config)
+                plan = slot.make_plan(shape, self.transforms)
+                slot.keep(key, plan)  # type: ignore[arg-type]
+            found.append((slot, key, plan))
+        return found

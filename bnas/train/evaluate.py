@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bnas.data import Images, batches, epoch_order
 from bnas.graph.trace import eval_mode
+from bnas.space import resized, resolution_of
 from bnas.train.norms import device_of, recalibrate
 from bnas.train.precision import Precision, autocast
 from bnas.train.sampling import Place, step_seed
@@ -26,11 +27,13 @@ def evaluate(
     *,
     batch_size: int = 250,
     task: str = "classification",
+    resolution: int | None = None,
 ) -> float:
     """The task's metric, top-1 in percent for classification, over all images, not augmented.
 
     `predict` maps a batch [n, C, H, W] to logits [n, classes]: an nn.Module, which runs in eval mode without
     gradients and is unchanged afterwards, or any function, as a runtime's, that returns tensors or arrays.
+    `resolution` is the size in pixels that the images are given in; None: their own.
 
     Raises:
         DataError: the split is empty.
@@ -40,7 +43,7 @@ def evaluate(
 
     def results() -> Iterable[tuple[Any, Tensor]]:
         for x, labels in batches(images, batch_size):
-            outputs = predict(x.to(device))
+            outputs = predict(resized(x.to(device), resolution))
             yield torch.as_tensor(outputs) if module is None else outputs, labels.to(device)
 
     with torch.no_grad(), eval_mode(module) if module else nullcontext():
@@ -59,6 +62,7 @@ def evaluate_subnet(
 ) -> float:
     """The task's metric of one subnet, in percent: extract a plain module, recalibrate it, evaluate it.
 
+    Images have the config's resolution, where it has one.
     The supernet behind `extract` does not change.
 
     Raises:
@@ -66,8 +70,9 @@ def evaluate_subnet(
     """
     subnet = extract(config).to(memory_format=torch.channels_last)
     with autocast(precision, device_of(subnet)):
-        recalibrate(subnet, recalibration_batches)
-        return evaluate(subnet, images, batch_size=batch_size, task=task)
+        size = resolution_of(config)
+        recalibrate(subnet, recalibration_batches, resolution=size)
+        return evaluate(subnet, images, batch_size=batch_size, task=task, resolution=size)
 
 
 def recalibration_batches(

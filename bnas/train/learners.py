@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bnas import progress
 from bnas.data import Images, ImageSplits
 from bnas.plain import digest, to_plain
-from bnas.space import SubnetConfig
+from bnas.space import SubnetConfig, resized, resolution_of
 from bnas.supernet import Supernet, extract_subnet, reorder_channels
 from bnas.train.checkpoint import Checkpoints
 from bnas.train.distill import SoftLabelled, can_be_cached
@@ -24,7 +24,7 @@ from bnas.train.norms import device_of
 from bnas.train.precision import autocast
 from bnas.train.sampling import sample_stage, smallest_open
 from bnas.train.stages import LoopConfig, PretrainConfig, Stage, TrainConfig, never_opened, validate_stages
-from bnas.train.task import TASKS
+from bnas.train.task import TASKS, Task
 
 # options that leave the weights as they are; they may change between a checkpoint and what goes on from it
 _NO_EFFECT = frozenset({"checkpoint_seconds", "recalibrate_images"})
@@ -111,6 +111,12 @@ def train(
     def calibration() -> tuple[tuple[Tensor, Tensor], ...]:
         return recalibration_batches(data.train, config.recalibrate_images, seed=seed)
 
+    def scored() -> Iterator[tuple[tuple[Tensor], Callable[[Any], Tensor]]]:
+        """Batches for the importances that run the network, with the loss on their labels."""
+        for x, labels in calibration():
+            own = labels.to(device_of(supernet.model))
+            yield (x.to(own.device),), partial(_loss_on, TASKS[config.task], own)
+
     images: Images = data.train
     if teacher is not None and config.distill > 0 and can_be_cached(images, config.augment):
         images = SoftLabelled(images, frozen(teacher), config.precision)
@@ -118,11 +124,11 @@ def train(
     def run(subnet: SubnetConfig | None, images: Tensor) -> Any:
         assert subnet is not None
         supernet.activate(subnet)
-        return supernet(images)
+        return supernet(resized(images, resolution_of(subnet)))
 
     def begin(stage: Stage) -> None:
         if stage.reorder:
-            reorder_channels(supernet)
+            reorder_channels(supernet, config.importance, scored)
 
     def end(stage: Stage) -> Mapping[str, float]:
         subnets = {"largest": space.largest, "smallest": smallest_open(space, stage.dims)}
@@ -139,7 +145,7 @@ def train(
         }
 
     learner = Learner(
-        model=supernet.model,
+        model=supernet.trained,
         subnets=lambda stage, step: sample_stage(space, stage, seed, step),
         run=run,
         criterion=distilled(config, teacher),
@@ -186,6 +192,10 @@ def distilled(
         return loss
 
     return criterion
+
+
+def _loss_on(task: Task, labels: Tensor, outputs: Any) -> Tensor:
+    return task.loss(outputs, labels, 0.0)
 
 
 def frozen(teacher: nn.Module) -> nn.Module:

@@ -11,15 +11,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnas.errors import DataError
 from bnas.graph.trace import eval_mode
+from bnas.space import resized
 
 
-def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def recalibrate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, resolution: int | None = None
+) -> None:
     """Set the running mean and variance of each batch norm to their averages over the batches.
 
     Yu & Huang 2019, "Universally slimmable networks and improved training techniques", section 3.2: the
     plain average over batches of each batch's mean and unbiased variance. Only batch-norm layers with
     running statistics run in training mode; nothing else of the model changes, its training flags and
-    momenta included. A model without such layers is left as it is.
+    momenta included. A model without such layers is left as it is. `resolution` is the size in pixels that
+    the images are given in; None: their own.
 
     Raises:
         DataError: there is no batch; the model is unchanged.
@@ -44,7 +48,7 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> N
                 norm.momentum = None  # torch's word for the cumulative average
                 norm.train()
             for images, _ in chain((first,), rest):
-                model(images.to(device))
+                model(resized(images.to(device), resolution))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum

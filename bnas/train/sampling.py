@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from bnas.space import SearchSpace, SubnetConfig
+from bnas.space import RESOLUTION, SearchSpace, SubnetConfig, resolution_of
 
 if TYPE_CHECKING:
     from bnas.train.stages import Stage
@@ -41,11 +41,18 @@ def step_seed(seed: int, stage: Stage | None, place: Place, step: int = 0) -> in
 
 
 def sample_stage(space: SearchSpace, stage: Stage, seed: int, step: int) -> tuple[SubnetConfig, ...]:
-    """The subnets that step `step` of a stage trains, in order; the same ones whenever it is asked."""
+    """The subnets that step `step` of a stage trains, in order; the same ones whenever it is asked.
+
+    All subnets of a step have one resolution, drawn from the open ones, the fixed ones of the sampling too.
+    """
     rng = np.random.default_rng(step_entropy(seed, stage, Place.SUBNET, step))
     fixed = SAMPLINGS[stage.sampling].fixed(space, stage.dims)
     drawn = (space.sample(rng, open=stage.dims) for _ in range(stage.subnets_per_step - len(fixed)))
-    return *fixed, *drawn
+    subnets = (*fixed, *drawn)
+    size = resolution_of(space.sample(rng, open=stage.dims))
+    if size is None:
+        return subnets
+    return tuple(SubnetConfig({**subnet.values, RESOLUTION: size}) for subnet in subnets)
 
 
 def first_open(values: int, count: int | None) -> int:

@@ -14,6 +14,7 @@ from math import cos, isfinite, pi
 from typing import TYPE_CHECKING
 
 from bnas.errors import ConfigError, SpaceError, did_you_mean
+from bnas.supernet import IMPORTANCE
 from bnas.train.precision import Precision
 from bnas.train.sampling import SAMPLINGS, first_open
 from bnas.train.task import TASKS
@@ -150,6 +151,8 @@ class TrainConfig(LoopConfig):
     temperature: of the soft labels (Hinton et al. 2015).
     recalibrate_images: training images that batch-norm statistics are computed from, before a subnet is
         evaluated.
+    importance: what stages with `reorder` sort channels by: a key of bnas.supernet.IMPORTANCE (those that run
+        the network do so on the recalibration images), or a file of scores (.json, .safetensors).
     """
 
     stages: tuple[Stage, ...] = (
@@ -159,6 +162,7 @@ class TrainConfig(LoopConfig):
     distill: float = 0.5
     temperature: float = 1.0
     recalibrate_images: int = 1024
+    importance: str = "l1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,6 +176,8 @@ class TrainConfig(LoopConfig):
         _check(_positive(self.temperature), "temperature", "must be above 0", self.temperature)
         images = self.recalibrate_images
         _check(images >= 2, "recalibrate_images", "must be at least 2", images)
+        if not self.importance.endswith((".json", ".safetensors")):
+            _known("importance", self.importance, IMPORTANCE)
 
 
 def validate_stages(stages: Sequence[Stage], space: SearchSpace, where: str = "train.stages") -> None:

@@ -150,8 +150,8 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_changed_options_are_refused_unless_forced(built: Path, refused: Refused) -> None:
-    text = refused("build", "conf=quickstart", "space.width_min=16")
-    assert "'build' was done with other options (space.width_min: 8 → 16)" in text
+    text = refused("build", "conf=quickstart", "space.width_multiple=16")
+    assert "'build' was done with other options (space.width_multiple: 8 → 16)" in text
     assert "--force" in text
     before = (built / "space.json").read_bytes()
     assert main(["build", "conf=quickstart", "space.width_ratios=[0.5,1.0]", "--force"]) == 0

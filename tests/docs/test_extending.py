@@ -14,7 +14,7 @@ import pytest
 from bnas.__main__ import main
 from bnas.data import DATASETS
 from bnas.export import EXPORTERS
-from bnas.graph.rules import FUNCTION_RULES, MODULE_RULES
+from bnas.graph.rules import AFTER_RULES, FUNCTION_RULES, MODULE_RULES
 from bnas.measure import BACKENDS
 from bnas.models import FAMILIES
 from bnas.quantize import QUANTIZERS
@@ -24,8 +24,8 @@ from bnas.train import SCHEDULES, TASKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 TABLES = (
-    BACKENDS, DATASETS, ELASTIC, EXPORTERS, FAMILIES, FUNCTION_RULES, IMPORTANCE, MODULE_RULES, QUANTIZERS,
-    SCHEDULES, SEARCHES, TASKS,
+    AFTER_RULES, BACKENDS, DATASETS, ELASTIC, EXPORTERS, FAMILIES, FUNCTION_RULES, IMPORTANCE, MODULE_RULES,
+    QUANTIZERS, SCHEDULES, SEARCHES, TASKS,
 )  # fmt: skip
 
 
@@ -91,8 +91,8 @@ def test_examples_of_a_section_run(title: str) -> None:
 def test_every_plugin_table_has_a_section() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for entry in (
-        "FAMILIES", "@rule(", "@module_rule(", "ELASTIC[", "IMPORTANCE[", "BACKENDS[", "SEARCHES[", "@quantizer(",
-        "@exporter(", "TASKS[", "DATASETS[", "plugins: [",
+        "FAMILIES", "@rule(", "@module_rule(", "@after_rule(", "ELASTIC[", "IMPORTANCE[", "BACKENDS[",
+        "SEARCHES[", "@quantizer(", "@exporter(", "TASKS[", "DATASETS[", "plugins: [",
     ):  # fmt: skip
         assert entry in page
-    assert len(sections()) == 12
+    assert len(sections()) == 13

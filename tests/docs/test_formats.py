@@ -12,14 +12,16 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from bnas.commands.build import PATHS as BUILT
 from bnas.commands.extract import SubnetFile
 from bnas.commands.search import Decision
 from bnas.commands.verify import Verification
-from bnas.config import RunConfig
+from bnas.config import RunConfig, SpaceOptions
 from bnas.errors import ConfigError
 from bnas.export import Artefact
 from bnas.graph import ChannelGraph
 from bnas.measure import LatencyModel, Measurement
+from bnas.models import ModelConfig
 from bnas.plain import from_plain
 from bnas.report import Report
 from bnas.run_folder import StageRecord
@@ -66,7 +68,8 @@ def test_every_field_is_explained() -> None:
     explained = set(re.findall(r"`(\w+)`", PAGE))
     kinds = [kind for kind in TYPES.values() if kind is not RunConfig]
     top = {field.name for field in fields(RunConfig)}
-    wanted = top.union(*(field_names(kind, set()) for kind in (*kinds, SearchBegun, Evaluated)))
+    kinds += [SearchBegun, Evaluated, ModelConfig, SpaceOptions]
+    wanted = top.union(*(field_names(kind, set()) for kind in kinds))
     assert sorted(wanted - explained) == []
 
 
@@ -80,3 +83,8 @@ def field_names(hint: Any, seen: set[Any]) -> Iterator[str]:
                 yield from field_names(inner, seen)
     for inner in get_args(hint):
         yield from field_names(inner, seen)
+
+
+def test_every_file_of_build_is_listed() -> None:
+    listed = PAGE[: PAGE.index("## How they are written")].split()
+    assert set(BUILT) <= set(listed)

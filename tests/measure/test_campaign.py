@@ -122,6 +122,30 @@ def test_more_samples_go_on_with_the_same_ones(tmp_path: Path, pretend: list[int
     assert len(more) == 9
 
 
+def test_a_subnet_is_timed_at_its_resolution(
+    tmp_path: Path, pretend: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = SearchSpace(
+        choices=(Choice(name="resolution", dim="resolution", values=(8, 12, 16)), *SPACE.choices)
+    )
+    seen: list[tuple[int, ...]] = []
+
+    def prepare(network: Any, hw: HwConfig, example: Tensor | None) -> Callable[[], None]:
+        assert example is not None
+        seen.append(tuple(example.shape))
+        return pretended.prepare(network, hw, example)
+
+    pretended = BACKENDS["pretend"]
+    monkeypatch.setitem(BACKENDS, "pretend", replace(pretended, prepare=prepare))
+    lines = campaign(
+        space, make, HwConfig(**HW), CONFIG, quantizer=NncfPTQ(), reference=make(space.largest), example=EXAMPLE,
+        path=tmp_path / "measurements.jsonl", seed=7,
+    )  # fmt: skip
+    sizes = [16, *(line.config["resolution"] for line in lines)]
+    assert seen == [(1, 3, size, size) for size in sizes]
+    assert len(set(sizes)) > 1
+
+
 def test_a_small_space_is_measured_whole() -> None:
     tiny = SearchSpace(choices=(Choice(name="a", dim="width", values=(1, 2, 3)),))
     chosen = list(choose(tiny, 24, seed=0))

@@ -14,8 +14,9 @@ def test_every_classification_network_of_torchvision_is_a_family() -> None:
     assert {"resnet50", "mobilenet_v3_large", "efficientnet_b0", "vit_b_16", "regnet_y_400mf"} <= set(
         FAMILIES
     )
-    assert not {"retinanet_resnet50_fpn", "fcn_resnet50"} & set(FAMILIES)
+    assert not {"retinanet_resnet50_fpn", "fcn_resnet50"} & set(classifier_names())
     assert all(name == family.name for name, family in FAMILIES.items())
+    assert {FAMILIES[name].task for name in classifier_names()} == {"classification"}
 
 
 def test_the_published_weights_are_listed_the_best_first() -> None:

@@ -2,83 +2,34 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graphs import GRAPH, TOWER
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnas.errors import ConfigError, SpaceError
-from bnas.graph import Block, ChannelGraph, Group, Layer, Segment
+from bnas.errors import SpaceError
+from bnas.plain import from_plain, to_plain
 from bnas.space import (
     Choice,
     SearchSpace,
     SpaceRules,
     SubnetConfig,
-    check_fits,
     costs,
     derive_space,
     layer_costs,
-    shape_of,
 )
 
-
-def label(group: str | None, units: int, repeat: int = 1) -> tuple[Segment, ...]:
-    return (Segment(group=group, units=units, repeat=repeat),)
-
-
-GRAPH = ChannelGraph(
-    groups=(
-        Group(name="a", units=40),
-        Group(name="g", units=8, channels_per_unit=4),
-        Group(name="out", units=10, why=("is an output of the model",)),
-    ),
-    layers=(
-        Layer(name="a", kind="conv2d", reads=label(None, 3), writes=label("a", 40), positions=16, kernel=(3, 3)),
-        Layer(name="s.0.g", kind="conv2d", reads=label("a", 40), writes=label("g", 8, 4), positions=16, kernel=(1, 1)),
-        Layer(
-            name="s.1.d", kind="conv2d", reads=label("g", 8, 4), writes=label("g", 8, 4), positions=4,
-            kernel=(3, 3), groups=8, bias=True,
-        ),
-        Layer(name="out", kind="linear", reads=label("g", 8, 4), writes=label("out", 10), positions=1, bias=True),
-    ),
-    blocks=(Block(name="s.0", stage="s"), Block(name="s.1", stage="s")),
-)  # fmt: skip
-RULES = SpaceRules(width_ratios=(0.5, 0.75, 1.0), width_multiple=8, width_min=16)
-
-
-@pytest.fixture
-def space() -> SearchSpace:
-    return derive_space(GRAPH, RULES)
-
-
-def test_derived_choices(space: SearchSpace) -> None:
-    """40 × .5 = 20 → 24 (halves round up), × .75 = 30 → 32; groups of 4 of 32: 16 and 24."""
-    assert space.choices == (
+SPACE = SearchSpace(
+    choices=(
         Choice(name="s.depth", dim="depth", values=(0, 1, 2), targets=("s.0", "s.1")),
         Choice(name="a.width", dim="width", values=(24, 32, 40), targets=("a",)),
         Choice(name="g.width", dim="width", values=(16, 24, 32), targets=("g",)),
     )
-    assert space.size == 27
-    assert space.largest == SubnetConfig({"s.depth": 2, "a.width": 40, "g.width": 32})
+)
 
 
-def test_rules() -> None:
-    assert [c.name for c in derive_space(GRAPH, SpaceRules(freeze=("a", "s.1"))).choices] == ["g.width"]
-    depth = derive_space(GRAPH, SpaceRules(freeze=("s.0",), dims=("depth",))).choices
-    assert depth[0].values == (1, 2)
-    assert derive_space(GRAPH, SpaceRules(depth_min=1)).choices[0].values == (1, 2)
-    with pytest.raises(SpaceError, match="nothing is elastic in this model: is an output of the model"):
-        derive_space(GRAPH, SpaceRules(freeze=("*",)))
-    with pytest.raises(
-        ConfigError, match=r"space\.dims: no elastic dimension 'widht'; did you mean 'width'\?"
-    ):
-        SpaceRules(dims=("widht",))
-    with pytest.raises(ConfigError, match=r"space\.width_ratios: .* got 1\.5"):
-        SpaceRules(width_ratios=(1.5,))
-
-
-def test_shape_of(space: SearchSpace) -> None:
-    shape = shape_of(GRAPH, space, SubnetConfig({"s.depth": 1, "a.width": 32, "g.width": 16}))
-    assert shape.widths == {"a": 32, "g": 4}
-    assert shape.skipped == {"s.1"}
+@pytest.fixture
+def space() -> SearchSpace:
+    return SPACE
 
 
 def test_costs_by_hand(space: SearchSpace) -> None:
@@ -95,6 +46,17 @@ def test_costs_by_hand(space: SearchSpace) -> None:
     assert without.macs == 3 * 32 * 9 * 16 + 160
 
 
+def test_costs_follow_kernel_and_resolution() -> None:
+    space = derive_space(TOWER, SpaceRules(dims=("kernel", "resolution")))
+    small = SubnetConfig({"resolution": 24, "t.0.kernel": 3, "t.1.kernel": 5, "t.2.kernel": 3})
+    found = {cost.name: cost.macs for cost in layer_costs(TOWER, space, small)}
+    assert found["t.0"] == 32 * 32 * 9 * 24 * 24
+    assert found["t.1"] == 32 * 32 * 25 * 24 * 24
+    assert costs(TOWER, space, small).parameters == 32 * (3 * 9 + 32 * (9 + 25 + 9 + 9) + 4)
+    whole = costs(TOWER, space, space.largest)
+    assert whole.macs == 48 * 48 * 32 * (3 * 9 + 32 * (49 + 25 + 25 + 9) + 4)
+
+
 def test_errors_name_choice_allowed_and_got(space: SearchSpace) -> None:
     with pytest.raises(SpaceError, match=r"a\.width: 200 is not one of 24, 32, 40"):
         space.validate(SubnetConfig({"s.depth": 2, "a.width": 200, "g.width": 16}))
@@ -102,50 +64,39 @@ def test_errors_name_choice_allowed_and_got(space: SearchSpace) -> None:
         SpaceError, match=r"a\.widht: no such choice in this space; did you mean 'a\.width'\?"
     ):
         space.validate(SubnetConfig({"a.widht": 32}))
+    with pytest.raises(SpaceError, match=r"b\.width: no such choice"):
+        space.validate(SubnetConfig({"s.depth": 2, "a.width": 32, "b.width": 16}))
     with pytest.raises(SpaceError, match=r"g\.width: the subnet gives no value \(1 of 3 missing\)"):
         space.validate(SubnetConfig({"s.depth": 2, "a.width": 32}))
+    with pytest.raises(SpaceError, match=r"a\.width: \[32\] is not one of 24, 32, 40"):
+        space.validate(SubnetConfig({"s.depth": 2, "a.width": [32], "g.width": 16}))  # type: ignore[dict-item]
     with pytest.raises(SpaceError, match="2 indices given for 3 choices"):
         space.decode((0, 1))
     with pytest.raises(SpaceError, match=r"s\.depth: index -1 is outside 0 … 2"):
         space.decode((-1, 0, 0))
-    with pytest.raises(SpaceError, match="a: this choice occurs more than once"):
-        SearchSpace(choices=(Choice(name="a", dim="width", values=(1,)),) * 2)
-    with pytest.raises(SpaceError, match="a: values must ascend"):
-        Choice(name="a", dim="width", values=(2, 1))
 
 
-def test_a_space_of_another_model_is_refused_with_all_its_problems() -> None:
-    edited = SearchSpace(
-        choices=(
-            Choice(name="s.depth", dim="depth", values=(0, 1), targets=("s.0", "s.1")),
-            Choice(name="b.width", dim="width", values=(8, 40), targets=("b",)),
-            Choice(name="g.width", dim="width", values=(6, 32), targets=("g",)),
-            Choice(name="out.width", dim="width", values=(5, 10), targets=("out",)),
-            Choice(name="a.width", dim="width", values=(8, 48), targets=("a",)),
-            Choice(name="a.kernel", dim="kernle", values=(3, 5), targets=("a",)),
-        )
-    )
+def test_a_space_is_refused_with_all_that_is_wrong_in_itself() -> None:
     with pytest.raises(SpaceError) as error:
-        check_fits(GRAPH, edited)
-    text = str(error.value)
-    for problem in (
-        "s.depth: the largest depth must be 2",
-        "b.width: no group 'b'",
-        "g.width: 6 is not a positive multiple of 4",
-        "out.width: frozen, because it is an output of the model",
-        "a.width: the largest width must be 40, got 48",
-        "a.kernel: no elastic dimension 'kernle'",
-    ):
-        assert problem in text
+        SearchSpace(
+            choices=(
+                *(Choice(name="a", dim="width", values=(1,)),) * 2,
+                Choice(name="b", dim="width", values=(2, 1)),
+                Choice(name="c", dim="width", values=()),
+            )
+        )
+    assert str(error.value) == (
+        "b: values must ascend and not be empty, got [2, 1]; "
+        "c: values must ascend and not be empty, got []; a: this choice occurs more than once"
+    )
 
 
 @given(st.integers(0, 2**32))
 def test_sampling_is_valid_and_encodes(seed: int) -> None:
-    space = derive_space(GRAPH, RULES)
-    config = space.sample(np.random.default_rng(seed))
-    space.validate(config)
-    assert space.decode(space.encode(config)) == config
-    assert config == space.sample(np.random.default_rng(seed))
+    config = SPACE.sample(np.random.default_rng(seed))
+    SPACE.validate(config)
+    assert SPACE.decode(SPACE.encode(config)) == config
+    assert config == SPACE.sample(np.random.default_rng(seed))
 
 
 def test_open_dims(space: SearchSpace) -> None:
@@ -156,6 +107,8 @@ def test_open_dims(space: SearchSpace) -> None:
     every = [space.sample(rng, open={"depth": 0, "width": 1}) for _ in range(50)]
     assert {config["s.depth"] for config in every} == {0, 1, 2}
     assert {config["a.width"] for config in every} == {40}
+    more = [space.sample(rng, open={"width": 9}) for _ in range(50)]
+    assert {config["a.width"] for config in more} == {24, 32, 40}
     with pytest.raises(
         SpaceError, match="widht: no such elastic dimension in this space; did you mean 'width'"
     ):
@@ -177,3 +130,12 @@ def test_config_is_a_value() -> None:
     assert hash(a) == hash(b)
     assert a.digest == b.digest != SubnetConfig({"x": 2, "y": 2}).digest
     assert str(a) == "x  1\ny  2"
+
+
+def test_the_pattern_is_written_only_where_it_says_something() -> None:
+    first = Choice(name="s.depth", dim="depth", values=(0, 1), targets=("s.0",))
+    spread = Choice(name="s.depth", dim="depth", values=(0, 1), targets=("s.0",), pattern="spread")
+    assert list(to_plain(first)) == ["name", "dim", "values", "targets"]
+    assert to_plain(spread)["pattern"] == "spread"
+    for choice in (first, spread):
+        assert from_plain(Choice, to_plain(choice)) == choice

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from toy import ToyImages, toy_data, toy_images, toy_supernet
 
 from bnas.errors import DataError
+from bnas.space import SubnetConfig
 from bnas.supernet import extract_subnet
 from bnas.train import evaluate, evaluate_subnet, recalibrate, recalibration_batches
 
@@ -37,6 +38,33 @@ def test_counts_right_answers_whatever_the_batch_size() -> None:
 def test_a_runtime_may_return_arrays() -> None:
     images = marked([0, 1, 2, 3], [0, 1, 0, 0])
     assert evaluate(lambda x: np.eye(4)[x[:, 0, 0, 0].int().numpy()], images, batch_size=1) == 50.0
+
+
+class Sized(nn.Module):
+    """Notes the images that it sees; has a batch norm, so that it is recalibrated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        return self.norm(x).mean((2, 3)).expand(-1, 4)
+
+
+def test_images_have_the_resolution_of_the_subnet() -> None:
+    images = toy_images(5, 1)
+    model = Sized()
+    calibration = recalibration_batches(images, 4, seed=0)
+    evaluate_subnet(lambda config: model, SubnetConfig({"resolution": 4}), calibration, images, batch_size=3)
+    assert model.seen == [(4, 1, 4, 4), (3, 1, 4, 4), (2, 1, 4, 4)]
+    model.seen.clear()
+    evaluate_subnet(lambda config: model, SubnetConfig({"a.width": 4}), calibration, images)
+    assert {seen[2:] for seen in model.seen} == {images.shape[1:]}
+    sizes = []
+    evaluate(lambda x: sizes.append(x.shape[2:]) or torch.zeros(len(x), 4), images, resolution=3)
+    assert sizes == [(3, 3)]
 
 
 def test_an_empty_split_is_an_error() -> None:

@@ -11,7 +11,7 @@ from toy import PRETRAIN, toy_images, toy_net, toy_supernet
 
 from bnas import progress
 from bnas.data import ImageSplits
-from bnas.errors import SpaceError
+from bnas.errors import ConfigError, SpaceError
 from bnas.supernet import extract_subnet
 from bnas.train import (
     Stage,
@@ -87,3 +87,31 @@ def test_a_person_is_told_how_good_it_is_and_what_stays_untrained(monkeypatch: p
     note, line = said
     assert "no stage opens all values of stem.width (3 such choices)" in note
     assert line.startswith("depth: 2 steps; top1_percent on validation images: largest ")
+
+
+@pytest.mark.parametrize("importance", ["taylor", "activation"])
+def test_channels_are_sorted_by_what_the_run_says(pretrained: nn.Module, importance: str) -> None:
+    """Measures that run the network do so on training images, and leave no gradients or statistics behind."""
+    supernet = toy_supernet()
+    supernet.model.load_state_dict(pretrained.state_dict())
+    config = TrainConfig(
+        stages=(replace(STAGES[1], epochs=0.1, lr=1e-6),),
+        batch_size=32,
+        importance=importance,
+        precision="float32",
+    )
+    before = evaluate(supernet.model, DATA.val)
+    train(supernet, DATA, config, seed=0)
+    moved = [
+        name
+        for name, own in supernet.model.named_parameters()
+        if own.dim() == 4 and not torch.allclose(own, dict(pretrained.named_parameters())[name], atol=1e-3)
+    ]
+    assert moved
+    assert evaluate(supernet.model, DATA.val) == pytest.approx(before, abs=2)
+
+
+def test_an_importance_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match="importance: no such importance 'tailor'; did you mean 'taylor'"):
+        TrainConfig(importance="tailor")
+    TrainConfig(importance="scores.json")

@@ -170,7 +170,7 @@ def test_channels_are_reordered_once_at_the_stage_that_says_so(
 
     calls: list[None] = []
     reorder = learners.reorder_channels
-    monkeypatch.setattr(learners, "reorder_channels", lambda s: calls.append(None) or reorder(s))
+    monkeypatch.setattr(learners, "reorder_channels", lambda *own: calls.append(None) or reorder(*own))
     monkeypatch.setattr(loop, "train_step", at_step(8, kill, after=False))
     with pytest.raises(Killed):
         run("train", tmp_path, seconds=NEVER)

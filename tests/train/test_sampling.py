@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from toy import toy_supernet
 
-from bnas.space import SubnetConfig
+from bnas.space import Choice, SearchSpace, SubnetConfig
 from bnas.train import Stage, sample_stage, smallest_open
 from bnas.train.sampling import Place, step_seed
 
@@ -51,6 +51,22 @@ def test_sandwich_and_largest_hold_their_fixed_subnets() -> None:
     both = Stage(name="l", dims={"width": 0}, sampling="largest", subnets_per_step=2)
     assert [subnets[0] for subnets in draws(both, 0)] == [SPACE.largest] * 20
     assert len({subnets[1] for subnets in draws(both, 0)}) > 5
+
+
+def test_one_resolution_in_every_step() -> None:
+    size = Choice(name="resolution", dim="resolution", values=(4, 5, 6))
+    space = SearchSpace(choices=(size, *SPACE.choices))
+    stage = Stage(name="s", dims={"resolution": 2, "width": 0}, sampling="sandwich", subnets_per_step=4)
+    steps = [sample_stage(space, stage, 0, step) for step in range(30)]
+    sizes = [{subnet["resolution"] for subnet in step} for step in steps]
+    assert {len(found) for found in sizes} == {1}
+    assert set().union(*sizes) == {5, 6}
+    for largest, smallest, *_ in steps:  # but for their size they are those of the sampling
+        others = set(SPACE.choice_by_name)
+        assert {name: largest[name] for name in others} == SPACE.largest.values
+        assert {name: smallest[name] for name in others} == smallest_open(SPACE, {"width": 0}).values
+    closed = Stage(name="c", dims={"width": 0})
+    assert {sample_stage(space, closed, 0, step)[0]["resolution"] for step in range(10)} == {6}
 
 
 def test_places_do_not_share_numbers() -> None:

@@ -15,11 +15,15 @@ ModuleRule = Callable[["Trace", str, nn.Module, "Call"], None]
 
 FUNCTION_RULES: dict[str, FunctionRule] = {}
 MODULE_RULES: dict[type[nn.Module], ModuleRule] = {}
+AFTER_RULES: dict[type[nn.Module], Callable[..., None]] = {}
 
 
 def function_name(function: Callable[..., Any]) -> str:
     """One name for all forms of a function: torch.add, Tensor.add_, Tensor.__iadd__ are all `add`."""
-    name = getattr(function, "__name__", type(function).__name__)
+    name: str = getattr(function, "__name__", type(function).__name__)
+    if name == "__get__":  # a property of a tensor, as in x.T
+        owner = getattr(function, "__self__", None)
+        name = getattr(owner, "__name__", "property")
     if name.startswith("__"):
         name = name.strip("_")
         if name[:1] in ("i", "r") and name[1:] in _OPERATORS:
@@ -29,7 +33,7 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 _OPERATORS = frozenset(
-    ("add", "sub", "mul", "truediv", "floordiv", "pow", "matmul", "mod", "and", "or", "xor")
+    ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "matmul", "mod", "and", "or", "xor")
 )
 
 
@@ -48,6 +52,16 @@ def module_rule(*kinds: type[nn.Module]) -> Callable[[ModuleRule], ModuleRule]:
 
     def enter(function: ModuleRule) -> ModuleRule:
         MODULE_RULES.update(dict.fromkeys(kinds, function))
+        return function
+
+    return enter
+
+
+def after_rule(*kinds: type[nn.Module]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Enter a rule that is called after the traced `forward` of modules of these classes and their subclasses."""
+
+    def enter(function: Callable[..., None]) -> Callable[..., None]:
+        AFTER_RULES.update(dict.fromkeys(kinds, function))
         return function
 
     return enter

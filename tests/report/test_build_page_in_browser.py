@@ -1,0 +1,98 @@
+"""build.html in a real browser, offline: drawn, lit up by the pointer, no error, no request, nothing injected."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from residual_graph import SPACE, residual
+
+from bnas.report.build_page import build_page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
+
+PROBE = """<script>
+const seen = { errors: [], blocked: [], alerts: 0 };
+addEventListener("error", (e) => seen.errors.push(String(e.message || e.target.src)), true);
+addEventListener("securitypolicyviolation", (e) => seen.blocked.push(e.blockedURI));
+alert = () => seen.alerts++;
+addEventListener("load", () => {
+  const rows = [...document.querySelectorAll(".map li")];
+  const marked = (name) => rows.flatMap((row, i) => (row.classList.contains(name) ? [i] : []));
+  const over = (element) => element.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+  const middle = (box) => (box.top + box.bottom) / 2;
+  over(rows[1].querySelector("code"));
+  seen.inner = [marked("hot"), marked("reads"), document.querySelectorAll(".edges path.hot").length];
+  over(rows[2].querySelector("em"));
+  seen.trunk = [marked("hot"), marked("reads"), document.querySelectorAll(".edges path.hot").length];
+  document.querySelector(".map").dispatchEvent(new PointerEvent("pointerleave"));
+  seen.left = [marked("hot"), marked("reads")];
+  seen.titles = [...document.querySelectorAll("path > title")].map((title) => title.textContent.split("\\n")[0]);
+  const curve = document.querySelector(".edges path").getBoundingClientRect();
+  seen.curve = [curve.top - middle(rows[0].getBoundingClientRect()), curve.bottom - middle(rows[1].getBoundingClientRect())];
+  seen.dots = rows.map((row) => getComputedStyle(row.querySelector("i")).backgroundColor);
+  seen.requests = performance.getEntriesByType("resource").map((r) => r.name);
+  seen.width = [document.documentElement.scrollWidth, innerWidth];
+  document.documentElement.dataset.seen = JSON.stringify(seen);
+});
+</script>"""
+
+
+def look(html: str, folder: Path, *options: str) -> dict[str, Any]:
+    """What the probe saw on the page."""
+    path = folder / "build.html"
+    path.write_text(html.replace("<style>", PROBE + "<style>", 1), encoding="utf-8")
+    command = [
+        str(CHROMIUM),
+        *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
+        *["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        *["--disable-dev-shm-usage", "--virtual-time-budget=3000", "--dump-dom", "--window-size=1200,900"],
+        f"--user-data-dir={folder / 'profile'}",
+        *options,
+        path.as_uri(),
+    ]
+    dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'data-seen="([^"]*)"', dumped)
+    assert found, f"the page's script did not finish: {dumped[-2000:]}"
+    return dict(json.loads(unescape(found[1])))
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return look(
+        build_page(residual(), SPACE, name="<img src=x onerror=alert(1)>"), tmp_path_factory.mktemp("page")
+    )
+
+
+def test_it_works_offline(seen: dict[str, Any]) -> None:
+    assert seen["errors"] == seen["blocked"] == seen["requests"] == []
+    assert seen["alerts"] == 0
+    assert seen["width"][0] <= seen["width"][1]
+    assert len(set(seen["dots"][:5])) == 1
+    assert seen["dots"][5] != seen["dots"][0]
+
+
+def test_the_layer_under_the_pointer_lights_up_with_its_width_and_its_readers(seen: dict[str, Any]) -> None:
+    assert seen["inner"] == [[1], [2], 1]
+    assert seen["trunk"] == [[0, 2, 4], [1, 3, 5], 3]
+    assert seen["left"] == [[], []]
+
+
+def test_curves_and_brackets_have_texts_and_lie_beside_their_layers(seen: dict[str, Any]) -> None:
+    assert seen["titles"][:3] == ["stage.0", "stage.1", "stage: a stage of 2 blocks"]
+    assert seen["titles"][3] == "stem → stage.0.a: stem"
+    assert all(abs(off) < 2 for off in seen["curve"])
+
+
+def test_the_probe_would_notice_a_request(tmp_path: Path) -> None:
+    html = build_page(residual(), SPACE).replace(
+        "<main>", '<main><img src="https://example.invalid/x.png">', 1
+    )
+    assert look(html, tmp_path)["blocked"] == ["https://example.invalid/x.png"]
