@@ -53,7 +53,8 @@ class Channels:
             for reason in self.why:
                 freeze((*split.outer, *split.inner), reason)
         for split in list(self.sides):
-            split.decide()
+            if is_fixed(split.outer) or is_fixed(split.inner):
+                split.decide()
 
 
 class Part(NamedTuple):

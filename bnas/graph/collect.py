@@ -7,6 +7,7 @@ from math import prod
 from bnas.graph.blocks import BlockFinder
 from bnas.graph.channels import Channels, Parts, freeze, is_fixed, resolved, size, unite
 from bnas.graph.facts import Attribute, ChannelGraph, Group, Label, Layer, Segment, Weight, is_inside
+from bnas.graph.pyramids import find_pyramids
 from bnas.graph.state import OpenLayer, Trace
 
 
@@ -30,6 +31,7 @@ def collect(state: Trace, finder: BlockFinder, input_shapes: tuple[tuple[int, ..
         attributes=_attributes(state, to_label),
         input_shapes=input_shapes,
         idle=idle,
+        pyramids=find_pyramids(state, layers),
     )
 
 

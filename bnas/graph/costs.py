@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from math import prod
 
 from bnas.errors import SpaceError
-from bnas.graph.facts import ChannelGraph, Label, Layer, Weight, is_inside
+from bnas.graph.facts import ChannelGraph, Label, Layer, Resolution, Weight, is_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ def layer_costs(
     skipped: Set[str] = frozenset(),
     kernels: Mapping[str, int] | None = None,
     resolution: int | None = None,
+    levels: Mapping[str, int] | None = None,
 ) -> tuple[LayerCost, ...]:
     """Costs of the layers outside the `skipped` blocks, in order of execution.
 
@@ -64,6 +66,7 @@ def layer_costs(
         skipped: blocks that are left out.
         kernels: the largest side of the kernel by layer; kernels of layers not named are whole.
         resolution: size in pixels of the input images; None: that of the example.
+        levels: how many levels stay by pyramid; pyramids not named are whole.
 
     Raises:
         SpaceError: the graph does not tell of images of this size.
@@ -72,8 +75,9 @@ def layer_costs(
     own: dict[str, list[Weight]] = {}
     for weight in graph.weights:
         own.setdefault(weight.module, []).append(weight)
+    skipped, dropped = _without_levels(graph, skipped, resolution, levels or {})
     return tuple(
-        _cost(layer, positions, own, widths, kernels)
+        _cost(layer, positions - dropped[layer.name], own, widths, kernels)
         for layer, positions in zip(graph.layers, _positions(graph, resolution), strict=True)
         if not any(is_inside(layer.name, block) for block in skipped)
     )
@@ -85,9 +89,11 @@ def costs(
     skipped: Set[str] = frozenset(),
     kernels: Mapping[str, int] | None = None,
     resolution: int | None = None,
+    levels: Mapping[str, int] | None = None,
 ) -> Costs:
     """The total over all layers, and over all parameters; arguments as of `layer_costs`."""
-    layers = layer_costs(graph, widths, skipped, kernels, resolution)
+    layers = layer_costs(graph, widths, skipped, kernels, resolution, levels)
+    skipped, _ = _without_levels(graph, skipped, resolution, levels or {})
     kept = (
         weight
         for weight in graph.weights
@@ -164,9 +170,29 @@ def _sides(kernel: tuple[int, ...], size: int | None) -> tuple[int, ...]:
     return kernel if size is None else tuple(min(side, size) for side in kernel)
 
 
+def _without_levels(
+    graph: ChannelGraph, skipped: Set[str], resolution: int | None, levels: Mapping[str, int]
+) -> tuple[Set[str], Counter[str]]:
+    """`skipped` with the modules of dropped levels, and the output positions that layers have for these."""
+    if not levels:
+        return skipped, Counter()
+    found = _at(graph, resolution)
+    pyramids = graph.pyramids if found is None else found.pyramids
+    dropped = [level for own in pyramids if own.name in levels for level in own.dropped(levels[own.name])]
+    positions: Counter[str] = Counter()
+    for level in dropped:
+        positions.update(dict(level.positions))
+    return {*skipped, *(module for level in dropped for module in level.modules)}, positions
+
+
 def _positions(graph: ChannelGraph, resolution: int | None) -> Iterator[int]:
-    found = next((own.positions for own in graph.resolutions if own.size == resolution), None)
+    found = _at(graph, resolution)
+    return iter(found.positions if found is not None else [layer.positions for layer in graph.layers])
+
+
+def _at(graph: ChannelGraph, resolution: int | None) -> Resolution | None:
+    found = next((own for own in graph.resolutions if own.size == resolution), None)
     if found is None and resolution is not None:
         known = ", ".join(str(own.size) for own in graph.resolutions) or "none"
         raise SpaceError(f"resolution: {resolution} is not one of the traced sizes: {known}")
-    return iter(found if found is not None else [layer.positions for layer in graph.layers])
+    return found

@@ -124,11 +124,53 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Level:
+    """A level of a pyramid that may be dropped.
+
+    `modules` run for it alone. Of the output positions of each layer in `positions`, by its name, so many are
+    of this level.
+    """
+
+    name: str
+    modules: tuple[str, ...] = ()
+    positions: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pyramid:
+    """A feature pyramid: a module that makes maps of an image, its `levels`, the finest first.
+
+    The first so many of `droppable` may be dropped. `followers` are the modules that have to know which
+    levels there are, itself among them. `why` holds the reasons why all levels must stay. `type` is its class.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    droppable: tuple[Level, ...] = ()
+    followers: tuple[str, ...] = ()
+    why: tuple[str, ...] = ()
+    type: str = ""
+
+    @property
+    def possible(self) -> tuple[int, ...]:
+        """How many levels can stay, ascending."""
+        return tuple(range(len(self.levels) - len(self.droppable), len(self.levels) + 1))
+
+    def dropped(self, kept: int) -> tuple[Level, ...]:
+        """The levels that are dropped when `kept` of all stay."""
+        return self.droppable[: len(self.levels) - kept]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """Output positions of every layer, in order, when the input images have `size` × `size` pixels."""
+    """Output positions of every layer, in order, when the input images have `size` × `size` pixels.
+
+    `pyramids` are those of the graph, with the positions of their levels at this size.
+    """
 
     size: int
     positions: tuple[int, ...]
+    pyramids: tuple[Pyramid, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +188,7 @@ class ChannelGraph:
     input_shapes: tuple[tuple[int, ...], ...] = ()
     resolutions: tuple[Resolution, ...] = ()
     idle: tuple[str, ...] = ()
+    pyramids: tuple[Pyramid, ...] = ()
 
     @cached_property
     def group_by_name(self) -> dict[str, Group]:
@@ -162,6 +205,10 @@ class ChannelGraph:
     @cached_property
     def weight_by_name(self) -> dict[str, Weight]:
         return {weight.name: weight for weight in self.weights}
+
+    @cached_property
+    def pyramid_by_name(self) -> dict[str, Pyramid]:
+        return {pyramid.name: pyramid for pyramid in self.pyramids}
 
     @cached_property
     def stages(self) -> dict[str, tuple[str, ...]]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from bnas.graph.channels import Parts, fixed, freeze, is_fixed, size, unite, variable
+
+if TYPE_CHECKING:
+    from bnas.graph.pyramids import OpenPyramid
+
+Levels = frozenset[tuple[str, str]]  # levels of pyramids: (pyramid, level)
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,16 @@ class Value:
 
 @dataclass
 class Mark:
-    """What a tensor carries: a label per axis, its value, and the values that were added into it."""
+    """What a tensor carries: a label per axis, its value, and the values that were added into it.
+
+    `levels`: those levels of pyramids that it was computed from.
+    """
 
     labels: tuple[Parts, ...]
     value: Value
     sums: frozenset[Value] = frozenset()
     trace: object = None  # the key of the trace that it is of
+    levels: Levels = frozenset()
 
 
 @dataclass
@@ -45,6 +55,7 @@ class OpenLayer:
     axes: tuple[Parts, ...] = ()
     kernels: tuple[int, ...] = ()
     makes: bool = False
+    shares: Counter[Levels] = field(default_factory=Counter)  # of the positions, by the levels they are of
 
 
 @dataclass
@@ -90,6 +101,9 @@ class Trace:
     ran: set[str] = field(default_factory=set)  # paths of the modules that have run
     decided: set[str] = field(default_factory=set)  # paths of those whose Python has looked at values
     tokens: int = 0
+    maps: dict[str, dict[str, Value]] = field(default_factory=dict)  # that a pyramid may take, by their maker
+    pyramids: dict[str, OpenPyramid] = field(default_factory=dict)
+    levels: Levels = frozenset()  # of the arguments of the call that a rule is about
     training: bool = False  # the second run, in train mode: finds what meets, counts nothing
 
     def __post_init__(self) -> None:
@@ -123,6 +137,7 @@ class Trace:
         mark = self.mark_of(tensor)
         if mark is None and id(tensor) in self.names:
             self.mark(tensor, [variable(n) if n > 1 else fixed(n) for n in tensor.shape])
+            self.comes_from(tensor, frozenset())
             self.origins[self.tokens] = tensor
             mark = self.mark_of(tensor)
         return mark.labels if mark else tuple(fixed(size) for size in tensor.shape)
@@ -138,7 +153,7 @@ class Trace:
         if value is None:
             self.tokens += 1
             value = Value(self.tokens)
-        tensor._bnas_mark = Mark(tuple(labels), value, sums, self.key)  # type: ignore[attr-defined]
+        tensor._bnas_mark = Mark(tuple(labels), value, sums, self.key, self.levels)  # type: ignore[attr-defined]
 
     def mark_of(self, tensor: Tensor) -> Mark | None:
         """What this trace has marked; a tensor that was kept since an earlier trace has the mark of that."""
@@ -150,9 +165,22 @@ class Trace:
         mark = self.mark_of(tensor)
         if mark is None:
             self.mark(tensor, self.labels(tensor))
+            self.comes_from(tensor, frozenset())
             mark = self.mark_of(tensor)
         assert mark is not None
         return mark.value
+
+    def comes_from(self, tensor: Tensor, levels: Levels) -> None:
+        """Note that `tensor`, which is marked, is of these levels."""
+        mark = self.mark_of(tensor)
+        if mark is not None:
+            mark.levels = levels
+
+    def begins(self, arguments: Any) -> None:
+        """A call begins: what it makes is of the levels that its arguments are of."""
+        if self.pyramids:
+            marks = [self.mark_of(tensor) for tensor in tensors_in(arguments)]
+            self.levels = frozenset().union(*(mark.levels for mark in marks if mark is not None))
 
     def sums(self, tensor: Tensor) -> frozenset[Value]:
         mark = self.mark_of(tensor)
@@ -184,8 +212,8 @@ class Trace:
         """What the layer with this weight is called: its module's path, where the weight is `weight`."""
         names = self.names.get(id(self.origin(weight)))
         if not names:  # computed: normalised, shared out, parametrized
-            own = self.path and hasattr(self.module, "weight") and self.path not in self.layers
-            return self.path if own else self.unique(self.path, kind)
+            free = self.path not in self.layers and hasattr(self.module, "weight")
+            return self.path if self.path and free else self.unique(self.path, kind)
         paths = [name.rpartition(".") for name in names]
         # A tied weight is a layer of its own in each module that computes with it.
         path, _, own = next((found for found in paths if found[0] == self.path), paths[0])
@@ -218,6 +246,7 @@ class Trace:
             unite(known.writes, layer.writes, f"the shared layer {layer.name}")
             known.positions += layer.positions
             known.kernels = tuple(size for size in known.kernels if size in layer.kernels)
+        known.shares[self.levels] += layer.positions
         return known.writes
 
     def follows(

@@ -72,7 +72,8 @@ def at_resolutions(
             raise SpaceError(
                 f"space.resolutions: at {wanted} pixels other layers run than at the model's own size"
             )
-        found.append(Resolution(size=wanted, positions=tuple(layer.positions for layer in other.layers)))
+        positions = tuple(layer.positions for layer in other.layers)
+        found.append(Resolution(size=wanted, positions=positions, pyramids=other.pyramids))
     return ChannelGraph(**{**vars_of(graph), "resolutions": tuple(found)})
 
 
@@ -192,6 +193,7 @@ class _Mode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = function_name(func)
+        self.trace.begins((args, kwargs))
         before = [label for tensor in tensors_in((args, kwargs)) for label in self.trace.labels(tensor)]
         out = func(*args, **kwargs)
         call = Call(name, args, kwargs, out)
@@ -273,6 +275,7 @@ def _as_one(
     def traced(*args: Any, **kwargs: Any) -> Any:
         with torch._C.DisableTorchFunction():
             out = forward(*args, **kwargs)
+            state.begins((args, kwargs))
             rule(state, path, module, Call(type(module).__name__, args, kwargs, out))
         return out
 

@@ -47,6 +47,7 @@ _PARTS = ("build_page.html", "build_page.css", "build_page.js", "page.css")
 def _lead(graph: ChannelGraph, outlined: Outline) -> str:
     shapes = ", ".join("×".join(map(str, shape)) for shape in graph.input_shapes)
     also = "".join(f" Of the inputs: {text}." for text in outlined.inputs)
+    also += "".join(f" Of {row.path}: {'; '.join(row.notes)}." for row in outlined.pyramids if row.elastic)
     return f"Traced on inputs of {shapes or 'no tensors'}; MACs are those of one such example.{also}"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bnas.graph.facts import Block, ChannelGraph, Group, Label, Layer
+from bnas.graph.facts import Block, ChannelGraph, Group, Label, Layer, Pyramid
 from bnas.space import Choice, SearchSpace
 
 SHOWN = 6  # values of a choice that are listed one by one
+_IDLE = "did not run on the example"
 _BY_RULES = "no other value is offered by the rules in space"
 
 
@@ -40,13 +41,14 @@ class Row:
 class Outline:
     """The layers, without norms and products of activations, in order of execution; the blocks by name.
 
-    `inputs` says what may be chosen about the inputs.
+    `inputs` says what may be chosen about the inputs, `pyramids` about the levels of each pyramid.
     """
 
     layers: tuple[Row, ...]
     blocks: Mapping[str, Row] = field(default_factory=dict)
     stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    pyramids: tuple[Row, ...] = ()
 
 
 def outline(graph: ChannelGraph, space: SearchSpace, refused: Sequence[Refusal] = ()) -> Outline:
@@ -58,18 +60,22 @@ def outline(graph: ChannelGraph, space: SearchSpace, refused: Sequence[Refusal] 
         if block.name in blocks:
             stages[block.stage] = (*stages.get(block.stage, ()), block.name)
     return Outline(
-        layers=tuple(
-            words.layer(layer)
-            for layer in graph.layers
-            if layer.kind != "matmul" and not layer.kind.endswith("norm")
+        layers=(
+            *(
+                words.layer(layer)
+                for layer in graph.layers
+                if layer.kind != "matmul" and not layer.kind.endswith("norm")
+            ),
+            *(Row(path=path, type="", elastic=False, why=(_IDLE,)) for path in graph.idle),
         ),
         blocks=blocks,
         stages=stages,
         inputs=tuple(
             f"{choice.name} {listed(choice.values)}"
             for choice in space.choices
-            if choice.dim not in ("width", "depth", "kernel")
+            if choice.dim not in ("width", "depth", "kernel", "levels")
         ),
+        pyramids=tuple(words.pyramid(pyramid) for pyramid in graph.pyramids),
     )
 
 
@@ -119,6 +125,15 @@ class _Words:
             groups=tuple(group.name for group in groups),
             reads=groups_in(layer.reads),
         )
+
+    def pyramid(self, pyramid: Pyramid) -> Row:
+        choice = self.choices.get(("levels", pyramid.name))
+        if choice is not None:
+            notes = (f"levels {listed(choice.values)}, the last of {' '.join(pyramid.levels)}",)
+            return Row(path=pyramid.name, type=pyramid.type, elastic=True, notes=notes)
+        refusal = self.refusals.get(("levels", pyramid.name))
+        reason = _BY_RULES if refusal is None else f"with fewer levels the model does not run: {refusal}"
+        return Row(path=pyramid.name, type=pyramid.type, elastic=False, why=pyramid.why or (reason,))
 
     def _width(self, layer: Layer, group: Group, choice: Choice, *, many: bool) -> Iterator[str]:
         own, _, part = group.name.partition("[")

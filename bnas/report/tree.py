@@ -34,7 +34,7 @@ def build_tree(
     """
     outlined = outline(graph, space, refused)
     root = _Node("")
-    for row in outlined.layers:
+    for row in (*outlined.layers, *outlined.pyramids):
         _insert(root, row.path).layer = row
     for path, row in outlined.blocks.items():
         _insert(root, path).block = row

@@ -41,10 +41,12 @@ __all__ = [
 def costs(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> Costs:
     """Multiply-accumulates of one example at the config's resolution, and parameters, of the subnet `config`."""
     shape = shape_of(graph, space, config)
-    return _costs.costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution)
+    return _costs.costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution, shape.levels)
 
 
 def layer_costs(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> tuple[LayerCost, ...]:
     """Costs of every active layer of the subnet `config`, in order of execution."""
     shape = shape_of(graph, space, config)
-    return _costs.layer_costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution)
+    return _costs.layer_costs(
+        graph, shape.widths, shape.skipped, shape.kernels, shape.resolution, shape.levels
+    )

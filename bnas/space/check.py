@@ -52,6 +52,19 @@ def _resolution(graph: ChannelGraph, choice: Choice) -> Iterator[str]:
     yield from _impossible(choice, possible, "size")
 
 
+def _levels(graph: ChannelGraph, choice: Choice) -> Iterator[str]:
+    if not choice.targets:
+        yield "there are no targets"
+    for name in choice.targets:
+        pyramid = graph.pyramid_by_name.get(name)
+        if pyramid is None:
+            yield f"no pyramid '{name}'{guess(name, graph.pyramid_by_name)}"
+        elif pyramid.why:
+            yield f"the levels of '{name}' must all stay, because it {pyramid.why[0]}"
+        else:
+            yield from _impossible(choice, pyramid.possible, "number of levels")
+
+
 def _depth(graph: ChannelGraph, choice: Choice) -> Iterator[str]:
     for name in choice.targets:
         if name not in graph.block_by_name:
@@ -103,7 +116,7 @@ def _width(graph: ChannelGraph, choice: Choice) -> Iterator[str]:
 
 def _twice(space: SearchSpace) -> Iterator[str]:
     """Targets in two choices of one dimension, or twice in one."""
-    for dim in ("depth", "kernel", "width"):
+    for dim in ("levels", "depth", "kernel", "width"):
         owners = [(name, c.name) for c in space.choices if c.dim == dim for name in c.targets]
         for name, times in Counter(name for name, _ in owners).items():
             if times > 1:
@@ -132,6 +145,7 @@ def _ties(graph: ChannelGraph, space: SearchSpace) -> Iterable[str]:
 # The problems of a choice on its own, by its dimension.
 PROBLEMS: dict[str, Callable[[ChannelGraph, Choice], Iterator[str]]] = {
     "resolution": _resolution,
+    "levels": _levels,
     "depth": _depth,
     "kernel": _kernel,
     "width": _width,

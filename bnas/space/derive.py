@@ -101,6 +101,24 @@ def _offered_resolutions(candidate: Candidate, rules: SpaceRules) -> Sequence[in
     return rules.resolutions or candidate.possible
 
 
+def _levels(graph: ChannelGraph, rules: SpaceRules) -> list[Candidate]:
+    return [
+        Candidate(
+            name=f"{pyramid.name}.levels",
+            dim="levels",
+            targets=(pyramid.name,),
+            possible=pyramid.possible,
+            called=frozenset((pyramid.name, pyramid.type)) - {""},
+            why=pyramid.why,
+        )
+        for pyramid in graph.pyramids
+    ]
+
+
+def _offered_levels(candidate: Candidate, rules: SpaceRules) -> Sequence[int]:
+    return candidate.possible
+
+
 def _depths(graph: ChannelGraph, rules: SpaceRules) -> list[Candidate]:
     candidates = []
     for stage, blocks in graph.stages.items():
@@ -192,6 +210,7 @@ def _widths(graph: ChannelGraph, rules: SpaceRules) -> list[Candidate]:
 # The elastic dimensions; in this order a space lists their choices.
 DIMENSIONS: dict[str, Dimension] = {
     "resolution": Dimension(candidates=_resolutions, offered=_offered_resolutions),
+    "levels": Dimension(candidates=_levels, offered=_offered_levels),
     "depth": Dimension(candidates=_depths, offered=_offered_depths),
     "kernel": Dimension(candidates=_kernels, offered=_offered_kernels),
     "width": Dimension(candidates=_widths, offered=offered_widths),

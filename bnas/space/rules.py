@@ -20,7 +20,7 @@ class SpaceRules:
     choices (`layer1.0.conv1.width`), and names of classes (`Linear`). A group of channels goes by the names
     and classes of all layers that write it.
 
-    dims: the elastic dimensions, of `resolution`, `depth`, `kernel` and `width`.
+    dims: the elastic dimensions, of `resolution`, `levels`, `depth`, `kernel` and `width`.
     width_ratios: shares of a group's channels that are offered, rounded to multiples of `width_multiple`.
         The full width always is.
     width_step: channels from one width to the next, instead of ratios; rounded up to the multiple.

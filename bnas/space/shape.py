@@ -19,12 +19,14 @@ class Shape:
     skipped: blocks that are left out.
     kernels: the largest side of the kernel of every layer with an elastic one.
     resolution: height and width of the input images; None: the example's own.
+    levels: how many levels stay of every pyramid that has a choice of them.
     """
 
     widths: dict[str, int] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
     kernels: dict[str, int] = field(default_factory=dict)
     resolution: int | None = None
+    levels: dict[str, int] = field(default_factory=dict)
 
 
 def shape_of(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> Shape:
@@ -33,6 +35,7 @@ def shape_of(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> S
     values, groups = config.values, graph.group_by_name
     widths: dict[str, int] = {}
     kernels: dict[str, int] = {}
+    levels: dict[str, int] = {}
     skipped: set[str] = set()
     resolution = None
     for choice in space.choices:
@@ -45,9 +48,14 @@ def shape_of(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> S
         elif choice.dim == "kernel":
             for name in choice.targets:
                 kernels[name] = value
+        elif choice.dim == "levels":
+            for name in choice.targets:
+                levels[name] = value
         elif value != choice.values[-1]:
             resolution = value
-    return Shape(widths=widths, skipped=frozenset(skipped), kernels=kernels, resolution=resolution)
+    return Shape(
+        widths=widths, skipped=frozenset(skipped), kernels=kernels, resolution=resolution, levels=levels
+    )
 
 
 def skipped_blocks(choice: Choice, depth: int) -> Collection[str]:

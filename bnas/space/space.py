@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The elastic dimensions, in the order in which a space lists its choices.
-DIMS = ("resolution", "depth", "kernel", "width")
+DIMS = ("resolution", "levels", "depth", "kernel", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class Choice:
         many evenly spaced ones, the first among them, where it is `spread`.
     kernel: the largest side of the kernels of the layers in `targets`.
     resolution: height and width of the input images, in pixels; there are no targets.
+    levels: how many levels of the pyramids in `targets` are kept; the finest go first.
     """
 
     name: str

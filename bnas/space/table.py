@@ -62,7 +62,7 @@ def subnet_diff(
 
 
 def _costs_of(graph: ChannelGraph, shape: Shape) -> Costs:
-    return _costs.costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution)
+    return _costs.costs(graph, shape.widths, shape.skipped, shape.kernels, shape.resolution, shape.levels)
 
 
 def _listed(values: Sequence[int]) -> str:
@@ -82,6 +82,13 @@ def _note(graph: ChannelGraph, choice: Choice, value: int, shape: Shape) -> str:
     """What does not follow from the number: which blocks are left out, what is without effect."""
     if choice.dim == "depth":
         left_out = skipped_blocks(choice, value)
+        return f"without {' '.join(left_out)}" if left_out else ""
+    if choice.dim == "levels":
+        left_out = [
+            f"{name}:{level.name}"
+            for name in choice.targets
+            for level in graph.pyramid_by_name[name].dropped(value)
+        ]
         return f"without {' '.join(left_out)}" if left_out else ""
     if choice.dim in ("width", "kernel") and not _is_used(graph, choice, shape.skipped):
         return "in a block that is left out"

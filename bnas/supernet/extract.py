@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bnas.graph.facts import is_inside
 from bnas.space import SubnetConfig
 from bnas.supernet.elastic import apply_cut
+from bnas.supernet.levels import Dropped, LevelSlot, modules_of_dropped, without_levels
 from bnas.supernet.slots import BlockSlot, Slot, make_plain
 from bnas.supernet.supernet import Supernet
 
@@ -25,11 +26,13 @@ class Reshaping:
     """How a subnet differs from the network it was taken out of, besides the shapes of its tensors.
 
     `skipped` modules are gone, those in `listed` from the list they were in; `attributes` are the numbers by
-    which modules tell their sizes, by the path of the module and the name.
+    which modules tell their sizes, by the path of the module and the name. `levels` are those of pyramids
+    that modules, by their paths, know no more.
     """
 
     skipped: tuple[str, ...] = ()
     listed: tuple[str, ...] = ()
+    levels: dict[str, Dropped] = field(default_factory=dict)
     attributes: dict[str, dict[str, int | tuple[int, ...]]] = field(default_factory=dict)
 
 
@@ -49,6 +52,8 @@ def extract_subnet(supernet: Supernet, config: SubnetConfig) -> nn.Module:
     for slot, plan in plans:
         if isinstance(slot, BlockSlot) and plan:
             memo[id(slot.module)] = nn.Identity()
+    for path in modules_of_dropped(plans):
+        memo[id(supernet.model.get_submodule(path))] = nn.Identity()
     kept = _reached(supernet.model, set(memo))
     for slot, plan in plans:
         if isinstance(slot, Slot) and slot.tensors and id(slot.module) in kept:
@@ -68,6 +73,8 @@ def extract_subnet(supernet: Supernet, config: SubnetConfig) -> nn.Module:
             copied.__dict__.pop("forward", None)  # it may be skipped in the super-network just now
             if slot.own is not None:
                 copied.__dict__["forward"] = copy.deepcopy(slot.own, memo)
+        elif isinstance(slot, LevelSlot):
+            slot.make_plain(copied, plan, memo)
         else:
             make_plain(copied, slot.original)
             copied.__dict__.update({name: value for name, value in plan.items() if name != "_cuts"})
@@ -76,9 +83,10 @@ def extract_subnet(supernet: Supernet, config: SubnetConfig) -> nn.Module:
 
 
 def _listed(supernet: Supernet, config: SubnetConfig) -> tuple[str, ...]:
-    """The skipped blocks that leave the list they are in."""
+    """The skipped blocks that leave the list they are in, and the modules of dropped levels."""
     blocks = supernet.graph.block_by_name
-    return tuple(path for path in _skipped(supernet, config) if blocks[path].listed)
+    skipped = [path for path in _skipped(supernet, config) if blocks[path].listed]
+    return (*skipped, *modules_of_dropped(supernet.plans(config)))
 
 
 def _skipped(supernet: Supernet, config: SubnetConfig) -> tuple[str, ...]:
@@ -102,6 +110,7 @@ def reshaping(supernet: Supernet, config: SubnetConfig) -> Reshaping:
     """What must be done to a freshly built model, so that it loads the extracted subnet's weights."""
     plans = supernet.plans(config)
     gone = {id(slot.module) for slot, plan in plans if isinstance(slot, BlockSlot) and plan}
+    gone |= {id(supernet.model.get_submodule(path)) for path in modules_of_dropped(plans)}
     kept = _reached(supernet.model, gone)
     attributes = {}
     for slot, plan in plans:
@@ -115,7 +124,8 @@ def reshaping(supernet: Supernet, config: SubnetConfig) -> Reshaping:
                 attributes[slot.path] = own
     listed = _listed(supernet, config)
     skipped = tuple(path for path in _skipped(supernet, config) if path not in listed)
-    return Reshaping(skipped=skipped, listed=listed, attributes=attributes)
+    levels = {slot.path: plan for slot, plan in plans if isinstance(slot, LevelSlot) and plan}
+    return Reshaping(skipped=skipped, listed=listed, levels=levels, attributes=attributes)
 
 
 def reshape(model: nn.Module, how: Reshaping, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -132,6 +142,8 @@ def reshape(model: nn.Module, how: Reshaping, shapes: Mapping[str, tuple[int, ..
     for path, attributes in how.attributes.items():
         vars(model.get_submodule(path)).update(attributes)
     _shorten(model, how.listed)
+    for path, dropped in how.levels.items():
+        without_levels(model.get_submodule(path), dropped)
     made: dict[int, Tensor] = {}
     kept = []  # so that no identity is used twice
     tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))

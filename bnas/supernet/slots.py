@@ -15,6 +15,7 @@ from bnas.graph.facts import Attribute, ChannelGraph, Label, Layer
 from bnas.space import SearchSpace, Shape
 from bnas.supernet.elastic import Cut, Elastic, Index, elastic_class, make_cut
 from bnas.supernet.kernel import cropped, kernel_attributes
+from bnas.supernet.levels import LevelSlot, level_slots
 
 KEPT_PLANS = 64  # per slot; a slot that follows many choices would keep ever more
 Plan = Mapping[str, Any]
@@ -181,7 +182,9 @@ def make_plain(module: nn.Module, original: type[nn.Module]) -> None:
     module.__dict__.pop("_cuts", None)
 
 
-def make_slots(model: nn.Module, graph: ChannelGraph, space: SearchSpace) -> list[Slot | BlockSlot]:
+def make_slots(
+    model: nn.Module, graph: ChannelGraph, space: SearchSpace
+) -> list[Slot | BlockSlot | LevelSlot]:
     """A slot for every module that follows a choice of the space; their classes are still the user's.
 
     Raises:
@@ -228,7 +231,7 @@ def make_slots(model: nn.Module, graph: ChannelGraph, space: SearchSpace) -> lis
     blocks = [BlockSlot(path, _module(model, path), names) for path, names in skippable.items()]
     for own in slots.values():
         own.open(own.choices(by_group, by_layer))
-    return [*slots.values(), *blocks]
+    return [*slots.values(), *blocks, *level_slots(model, graph, space)]
 
 
 def _module(model: nn.Module, path: str) -> nn.Module:

@@ -13,6 +13,7 @@ from bnas.errors import ModelError
 from bnas.graph.facts import ChannelGraph
 from bnas.space import SearchSpace, SubnetConfig, check_fits, shape_of
 from bnas.supernet.kernel import make_transforms
+from bnas.supernet.levels import LevelSlot
 from bnas.supernet.slots import BlockSlot, Slot, make_slots
 
 _TAKEN: WeakSet[nn.Module] = WeakSet()  # models that belong to a super-network
@@ -103,12 +104,14 @@ class Supernet:
         _TAKEN.discard(self.model)
         return self.model
 
-    def plans(self, config: SubnetConfig) -> list[tuple[Slot | BlockSlot, Any]]:
+    def plans(self, config: SubnetConfig) -> list[tuple[Slot | BlockSlot | LevelSlot, Any]]:
         """Every slot with what activating `config` would set. Raises SpaceError for one outside the space."""
         self.space.validate(config)
         return [(slot, plan) for slot, _, plan in self._plans(config, changed_only=False)]
 
-    def _plans(self, config: SubnetConfig, *, changed_only: bool) -> list[tuple[Slot | BlockSlot, Any, Any]]:
+    def _plans(
+        self, config: SubnetConfig, *, changed_only: bool
+    ) -> list[tuple[Slot | BlockSlot | LevelSlot, Any, Any]]:
         values, shape, found = config.values, None, []
         for slot in self._slots:
             key = slot.key(values)

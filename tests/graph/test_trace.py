@@ -19,7 +19,7 @@ from bnas.graph import ChannelGraph, Resolution, at_resolutions, trace
 from bnas.graph.trace import resized_inputs
 
 IMAGES = torch.randn(2, 3, 8, 8)
-Pair = namedtuple("Pair", ["image", "row"])  # noqa: PYI024
+Pair = namedtuple("Pair", ["image", "row"])
 
 
 def two(forward: Any) -> nn.Module:
@@ -46,13 +46,13 @@ def two(forward: Any) -> nn.Module:
 )
 def test_inputs(forward: Any, inputs: Any) -> None:
     graph = checked(two(forward), inputs)
-    assert free(graph) == {"a": "8"} if list(free(graph)) == ["a"] else free(graph) == {"row": "8"}
-    assert layers(graph)["b"] in ("a:8 → b:4", "row:8 → b:4")
+    assert free(graph) == {"a": "8"}
+    assert layers(graph) == {"a": "3 → a:8", "row": "6 → a:8", "b": "a:8 → b:4"}
 
 
 def test_costs_are_of_one_item() -> None:
     graph = trace(nn.Sequential(conv(3, 8)), (torch.randn(5, 3, 8, 8),))
-    assert graph.input_shapes == ((5, 3, 8, 8),) or graph.input_shapes == ((1, 3, 8, 8),)
+    assert graph.input_shapes == ((1, 3, 8, 8),)
     assert graph.layers[0].positions == 64
 
 

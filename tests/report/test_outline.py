@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from residual_graph import DEPTH, KERNEL, SPACE, WIDTHS, residual
 
-from bnas.graph.facts import Block, ChannelGraph, Group, Layer, Segment
+from bnas.graph.facts import Block, ChannelGraph, Group, Layer, Level, Pyramid, Segment
 from bnas.report.outline import Refusal, Row, listed, outline
 from bnas.space import Choice, SearchSpace
 
@@ -73,6 +73,28 @@ def test_a_layer_of_several_groups_says_which_channels_each_is() -> None:
     assert row.type == "linear"
     assert outlined.inputs == ("resolution 128 224",)
     assert outlined.blocks == {}  # it only keeps the shape, and nobody asked for it to be skipped
+
+
+def test_levels_of_pyramids() -> None:
+    levels = Level(name="0"), Level(name="1")
+    graph = ChannelGraph(
+        groups=(),
+        layers=(),
+        blocks=(),
+        pyramids=(
+            Pyramid(name="fpn", type="Fpn", levels=("0", "1", "2"), droppable=levels),
+            Pyramid(name="own", type="Own", levels=("0", "1"), why=("has a forward of its own",)),
+        ),
+    )
+    choice = Choice(name="fpn.levels", dim="levels", values=(1, 2, 3), targets=("fpn",))
+    outlined = outline(graph, SearchSpace(choices=(choice,)))
+    assert outlined.inputs == ()
+    assert outlined.pyramids == (
+        Row(path="fpn", type="Fpn", elastic=True, notes=("levels 1 2 3, the last of 0 1 2",)),
+        Row(path="own", type="Own", elastic=False, why=("has a forward of its own",)),
+    )
+    (row, _) = outline(graph, SearchSpace(choices=()), [Refusal(choice=choice, reason="no '0'")]).pyramids
+    assert row.why == ("with fewer levels the model does not run: no '0'",)
 
 
 def test_many_values_are_shortened() -> None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from bnas.graph import Block, ChannelGraph, Group, Label, Layer, Resolution, Segment, Weight
+from bnas.graph import (
+    Block,
+    ChannelGraph,
+    Group,
+    Label,
+    Layer,
+    Level,
+    Pyramid,
+    Resolution,
+    Segment,
+    Weight,
+)
 
 
 def label(group: str | None, units: int, repeat: int = 1) -> Label:
@@ -97,6 +108,47 @@ STAGE = ChannelGraph(
     groups=(Group(name="c", units=64),),
     layers=(conv("c", label(None, 3), label("c", 64), 1),),
     blocks=tuple(Block(name=f"b.{i}", stage="b", type="A" if i < 3 else "B") for i in range(7)),
+)
+
+# A pyramid of four levels, of which the two finest may go, and one that must stay whole; a head reads 16² + 8² + 4² + 2².
+PYRAMID = ChannelGraph(
+    groups=(Group(name="head", units=4, why=("is an output of the model",)),),
+    layers=(
+        conv("fpn.layer_blocks.0", label(None, 8), label(None, 8), 256),
+        conv("fpn.layer_blocks.1", label(None, 8), label(None, 8), 64),
+        conv("head", label(None, 8), label("head", 4), 340),
+    ),
+    blocks=(),
+    pyramids=(
+        Pyramid(
+            name="fpn",
+            type="FeaturePyramidNetwork",
+            levels=("0", "1", "2", "pool"),
+            droppable=(
+                Level(name="0", modules=("fpn.layer_blocks.0",), positions=(("head", 256),)),
+                Level(name="1", modules=("fpn.layer_blocks.1",), positions=(("head", 64),)),
+            ),
+            followers=("fpn",),
+        ),
+        Pyramid(name="other", levels=("0", "1"), followers=("other",), why=("has a forward of its own",)),
+    ),
+    input_shapes=((1, 3, 32, 32),),
+    resolutions=(
+        Resolution(
+            size=16,
+            positions=(64, 16, 85),
+            pyramids=(
+                Pyramid(
+                    name="fpn",
+                    levels=("0", "1", "2", "pool"),
+                    droppable=(
+                        Level(name="0", modules=("fpn.layer_blocks.0",), positions=(("head", 64),)),
+                        Level(name="1", modules=("fpn.layer_blocks.1",), positions=(("head", 16),)),
+                    ),
+                ),
+            ),
+        ),
+    ),
 )
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from graphs import GRAPH, STAGE, TOWER
+from graphs import GRAPH, PYRAMID, STAGE, TOWER
 
 from bnas.errors import SpaceError
 from bnas.graph import ChannelGraph
@@ -107,3 +107,24 @@ def test_a_preserving_block_needs_one_width_around_it() -> None:
     ]
     check_fits(TOWER, SearchSpace(choices=(depth,)))  # no width at all: nothing can differ
     check_fits(TOWER, SearchSpace(choices=(depth, width("t.0", (16, 32), "t.0", "t.1", "t.2"))))
+
+
+def test_levels() -> None:
+    check_fits(PYRAMID, derive_space(PYRAMID, SpaceRules(dims=("levels",))))
+    assert problems(
+        PYRAMID,
+        Choice(name="a", dim="levels", values=(1, 3), targets=("fpn",)),
+        Choice(name="b", dim="levels", values=(1, 2), targets=("other",)),
+        Choice(name="c", dim="levels", values=(3, 4), targets=("fp",)),
+        Choice(name="d", dim="levels", values=(3, 4), targets=("fpn",)),
+        Choice(name="e", dim="levels", values=(3, 4)),
+    ) == [
+        "a: the largest number of levels must be 4, got 3",
+        "a: 1 is not possible",
+        "possible: 2, 3, 4",
+        "b: the levels of 'other' must all stay, because it has a forward of its own",
+        "c: no pyramid 'fp'",
+        "did you mean 'fpn'?",
+        "e: there are no targets",
+        "'fpn' occurs 2 times, in a and d",
+    ]

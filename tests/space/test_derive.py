@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from graphs import GRAPH, STAGE, TOWER, one_group
+from graphs import GRAPH, PYRAMID, STAGE, TOWER, one_group
 
 from bnas.errors import ConfigError, SpaceError
 from bnas.graph import Block, ChannelGraph, Group
@@ -219,6 +219,21 @@ def test_tied_groups_of_other_units_take_whole_units_of_both() -> None:
         blocks=(),
     )
     assert derived(graph, tie=(("x", "y"),), width_multiple=1) == {"x.width": (12, 18, 24)}
+
+
+def test_levels_of_pyramids() -> None:
+    assert derived(PYRAMID, dims=("levels",)) == {"fpn.levels": (2, 3, 4)}
+    assert derived(PYRAMID, dims=("levels",), values={"*.levels": (2,)}) == {"fpn.levels": (2, 4)}
+    assert derived(PYRAMID, dims=("levels",), min={"fpn.levels": 3}) == {"fpn.levels": (3, 4)}
+    for pattern in ("fpn", "fpn.*", "FeaturePyramidNetwork"):
+        with pytest.raises(SpaceError, match=r"is frozen by space\.freeze; has a forward of its own"):
+            derived(PYRAMID, dims=("levels",), freeze=(pattern,))
+    with pytest.raises(ConfigError, match=r"values\.fpn\.levels: fpn\.levels cannot be 1; possible: 2, 3, 4"):
+        derived(PYRAMID, dims=("levels",), values={"fpn.levels": (1,)})
+    with pytest.raises(
+        ConfigError, match=r"other\.levels cannot be chosen, because it has a forward of its own"
+    ):
+        derived(PYRAMID, dims=("levels",), values={"other.levels": (1,)})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from graphs import GRAPH, STAGE, TOWER
+from graphs import GRAPH, PYRAMID, STAGE, TOWER
 
 from bnas.errors import SpaceError
 from bnas.space import Choice, SearchSpace, Shape, SpaceRules, SubnetConfig, derive_space, shape_of
@@ -50,3 +50,10 @@ def test_one_width_of_groups_with_other_units() -> None:
         blocks=(),
     )
     assert shape_of(graph, space, SubnetConfig({"w": 8})).widths == {"g": 2, "g2": 4}
+
+
+def test_levels() -> None:
+    space = derive_space(PYRAMID, SpaceRules(dims=("levels", "resolution")))
+    assert shape_of(PYRAMID, space, SubnetConfig({"resolution": 32, "fpn.levels": 3})) == Shape(
+        levels={"fpn": 3}
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import GRAPH, TOWER
+from graphs import GRAPH, PYRAMID, TOWER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,3 +139,13 @@ def test_the_pattern_is_written_only_where_it_says_something() -> None:
     assert to_plain(spread)["pattern"] == "spread"
     for choice in (first, spread):
         assert from_plain(Choice, to_plain(choice)) == choice
+
+
+def test_costs_with_fewer_levels() -> None:
+    """The head's 8·4·9 weights at 16 + 4 positions of 32² images, and at 4 + 1 of 16² ones."""
+    space = derive_space(PYRAMID, SpaceRules(dims=("levels", "resolution")))
+    two = {"fpn.levels": 2}
+    assert costs(PYRAMID, space, SubnetConfig({**two, "resolution": 32})).macs == 288 * 20
+    assert costs(PYRAMID, space, SubnetConfig({**two, "resolution": 16})).macs == 288 * 5
+    (head,) = layer_costs(PYRAMID, space, SubnetConfig({**two, "resolution": 32}))
+    assert (head.name, head.positions) == ("head", 20)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from graphs import GRAPH, STAGE, TOWER
+from graphs import GRAPH, PYRAMID, STAGE, TOWER
 
 from bnas.errors import SpaceError
 from bnas.space import SpaceRules, SubnetConfig, derive_space, space_table, subnet_diff, subnet_table
@@ -74,3 +74,12 @@ def test_subnet_diff() -> None:
     assert subnet_diff(GRAPH, SPACE, SMALL, SMALL).startswith("the same subnet\n")
     with pytest.raises(SpaceError, match=r"s\.depth: the subnet gives no value"):
         subnet_diff(GRAPH, SPACE, SMALL, SubnetConfig({}))
+
+
+def test_dropped_levels_are_named() -> None:
+    """8·9·(8·64 + 4·(64 + 16 + 4)) = 61056 of 8·9·(8·320 + 4·340) = 282240 MACs."""
+    space = derive_space(PYRAMID, SpaceRules(dims=("levels",)))
+    text = subnet_table(PYRAMID, space, SubnetConfig({"fpn.levels": 3}))
+    assert "fpn.levels  3      4   without fpn:0\n" in text
+    assert "subnet    0.0611  21.6 %" in text
+    assert "without" not in subnet_table(PYRAMID, space, space.largest)

@@ -5,7 +5,17 @@ write `def name(trace, path, module, call)`: `@module_rule(ModuleClass)` lets it
 `@after_rule(ModuleClass)` has it called after the traced `forward`.
 """
 
-from bnas.graph.rules import elementwise, indexing, layers, modules, products, rearrange, reduce, shapes
+from bnas.graph.rules import (
+    elementwise,
+    indexing,
+    layers,
+    modules,
+    products,
+    pyramids,
+    rearrange,
+    reduce,
+    shapes,
+)
 from bnas.graph.rules.table import (
     AFTER_RULES,
     FUNCTION_RULES,
@@ -32,6 +42,7 @@ _ = (
     layers,
     modules,
     products,
+    pyramids,
     rearrange,
     reduce,
     shapes,

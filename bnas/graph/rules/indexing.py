@@ -188,7 +188,7 @@ def gather(trace: Trace, call: Call) -> None:
         own = trace.labels(index)[axis]
         if axis != dim and size(own) == size(labels[axis]):
             labels[axis] = unite(labels[axis], own, f"{call.name} in {trace.where}")
-        elif axis != dim and size(own) > 1 or call.name == "gather":
+        elif (axis != dim and size(own) > 1) or call.name == "gather":
             freeze(labels[axis], f"is indexed by {call.name} in {trace.where}")
             labels[axis] = fixed(call.out.shape[axis])
     labels[dim] = fixed(call.out.shape[dim])

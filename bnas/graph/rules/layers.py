@@ -38,7 +38,7 @@ def conv(trace: Trace, call: Call) -> None:
         reads = _grouped(trace, reads, outputs, inputs_each, outputs_each, groups) or reads
     _with_bias(trace, call, bias, outputs)
     module = trace.module
-    plain = isinstance(module, _ConvNd) and module._parameters.get("weight") is weight
+    plain = module._parameters.get("weight") is weight
     if trace.is_own(weight, _ConvNd):
         trace.follows("in_channels", reads)
         trace.follows("out_channels", outputs)
@@ -54,7 +54,7 @@ def conv(trace: Trace, call: Call) -> None:
             bias is not None,
             type(module).__name__,
             axes=_elastic_axes(labels[: -spatial - 1]),
-            kernels=crops(module) if plain else (),
+            kernels=crops(module) if isinstance(module, _ConvNd) and plain else (),
             makes=True,
         )
     )
@@ -290,3 +290,20 @@ def weight_norm(trace: Trace, call: Call) -> None:
     trace.mark(call.results[0], labels)
     for lengths in call.results[1:]:
         trace.mark(lengths, trace.labels(g))
+
+
+@rule("gru", "lstm", "rnn_tanh", "rnn_relu")
+def recurrent(trace: Trace, call: Call) -> None:
+    """Keeps its width, as all steps and gates share it; its products are counted, matrix by matrix."""
+    x, weights = call.args[0], [tensor for tensor in call.tensors if trace.name(tensor) is not None]
+    trace.freeze_all(call.tensors, f"passes through {call.name}, which keeps its width, in {trace.where}")
+    for weight in weights:
+        if weight.ndim == 2:
+            name = trace.layer_name(weight, call.name)
+            outputs, inputs = (fixed(n) for n in weight.shape)
+            steps = x.numel() // x.shape[-1]
+            trace.layer(
+                OpenLayer(name, "recurrent", inputs, outputs, steps, type=type(trace.module).__name__)
+            )
+    for result in call.results:
+        trace.mark(result, [fixed(n) for n in result.shape])

@@ -11,7 +11,7 @@ from torchvision.models.video.mvit import MultiscaleAttention
 from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import MultiScaleRoIAlign
 
-from bnas.graph.channels import Parts, cut, fixed, unite
+from bnas.graph.channels import Parts, coarsen, cut, fixed, unite
 from bnas.graph.rules.table import after_rule, module_rule
 from bnas.graph.state import tensors_in
 
@@ -40,22 +40,24 @@ def relative_attention(trace: Trace, path: str, module: Any, call: Call) -> None
 @after_rule(MultiscaleAttention)
 def multiscale_attention(trace: Trace, path: str, module: Any, call: Call) -> None:
     """What the heads compute is reshaped to `output_dim`."""
-    label = _heads(trace, module.qkv, path)
+    label = _heads(trace, module.qkv, module.head_dim)
     trace.follows("num_heads", label, per=module.head_dim, path=path)
     trace.follows("output_dim", label, path=path)
 
 
-def _heads(trace: Trace, qkv: nn.Linear, path: str) -> Parts:
-    """The label of the queries, the first third of a joint projection."""
+def _heads(trace: Trace, qkv: nn.Linear, size: int) -> Parts:
+    """The label of the queries, the first third of a joint projection, in heads of `size` channels."""
     third = qkv.out_features // 3
     pieces = cut(trace.labels(qkv.weight)[0], [third] * 3)
-    return pieces[0] if pieces else fixed(third)
+    heads = coarsen(pieces[0], size) if pieces else None
+    return heads if heads is not None else fixed(third)
 
 
 def _width_is_heads(trace: Trace, qkv: nn.Linear, path: str, name: str, heads: int) -> None:
-    label = _heads(trace, qkv, path)
+    size = qkv.out_features // 3 // heads
+    label = _heads(trace, qkv, size)
     unite(trace.labels(qkv.weight)[1], label, f"the attention {path}")
-    trace.follows(name, label, per=qkv.out_features // 3 // heads, path=path)
+    trace.follows(name, label, per=size, path=path)
 
 
 @module_rule(MultiScaleRoIAlign)

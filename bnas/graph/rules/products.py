@@ -156,7 +156,7 @@ def attention(trace: Trace, call: Call) -> None:
 
 
 @module_rule(nn.MultiheadAttention)
-def multihead_attention(trace: Trace, path: str, module: nn.MultiheadAttention, call: Call) -> None:
+def multihead_attention(trace: Trace, path: str, module: Any, call: Call) -> None:
     """torch's own attention divides its input's width by the heads, so both shrink together, head by head."""
     q, k, v = call.get(0, "query"), call.get(1, "key"), call.get(2, "value")
     heads, per = module.num_heads, module.head_dim

@@ -46,7 +46,7 @@ def test_a_vector() -> None:
 
 def test_channels_summed_over_are_united() -> None:
     graph = facts(
-        lambda m, x: m.c((m.a(x) @ m.b(x).mT)),
+        lambda m, x: m.c(m.a(x) @ m.b(x).mT),
         2,
         5,
         8,
