@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import prod
 
 from bnas.graph.blocks import BlockFinder
-from bnas.graph.channels import Channels, Parts, freeze, is_fixed, resolved, size, unite
+from bnas.graph.channels import Channels, Parts, freeze, is_fixed, resolved, size
 from bnas.graph.facts import Attribute, ChannelGraph, Group, Label, Layer, Segment, Weight, is_inside
 from bnas.graph.pyramids import find_pyramids
 from bnas.graph.state import OpenLayer, Trace
+from bnas.graph.unify import unite
 
 
 def collect(state: Trace, finder: BlockFinder, input_shapes: tuple[tuple[int, ...], ...]) -> ChannelGraph:

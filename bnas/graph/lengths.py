@@ -35,7 +35,7 @@ def _length(n: int, label: Parts) -> int:
 
 
 def labels_of(sizes: Iterable[Any], ndim: int) -> list[Parts | None]:
-    """The labels that sizes, as a function for a result of `ndim` axes was given them, remember; None: a plain number."""
+    """The labels that the sizes of a result of `ndim` axes remember; None: a plain number."""
     flat: list[Any] = []
     for size in sizes:
         flat += size if isinstance(size, (tuple, list)) else [size]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from bnas.graph.channels import Parts, fixed, freeze, is_fixed, size, unite, variable
+from bnas.graph.channels import Parts, fixed, freeze, is_fixed, size, variable
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.pyramids import OpenPyramid

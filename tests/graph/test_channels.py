@@ -25,10 +25,10 @@ from bnas.graph.channels import (
     scaled,
     size,
     split_in_two,
-    unite,
     variable,
     whole_of,
 )
+from bnas.graph.unify import unite
 
 
 class Kept:
@@ -111,9 +111,9 @@ def test_what_was_united_cut_or_seen_as_two_stays_so_whatever_is_dropped(data: s
             outer = (
                 size(whole.split.outer) if whole.split else data.draw(st.sampled_from([2, whole.units // 2]))
             )
-            two = split_in_two(whole, outer)
+            two, part = split_in_two(whole, outer), Part(whole, whole.units)
             promises.append(
-                lambda kept, w=(Part(whole, whole.units),), two=two: (
+                lambda kept, w=(part,), two=two: (
                     kept(w) == [i and j for i in kept(two.outer) for j in kept(two.inner)]
                 )
             )
@@ -304,6 +304,7 @@ def test_an_undecided_split_goes_by_its_outer_side_where_that_has_met_others() -
     unite(two.outer, variable(4), "a test")
     two.decide()
     assert units(whole) == [(4, 3, True)]
+    assert is_fixed(two.inner)
     whole, two = seen_as_two(4, 3)
     unite(variable(4), two.outer, "a test")  # whichever side it is on
     two.decide()

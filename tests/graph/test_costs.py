@@ -53,9 +53,9 @@ def test_other_resolution(graph: ChannelGraph) -> None:
         **{**vars_of(graph), "resolutions": (Resolution(size=16, positions=(256, 0, 256, 1)),)}
     )
     assert costs(larger, resolution=16).macs == 256 * 8 * 27 + 256 * 8 * 50 + 32
-    with pytest.raises(SpaceError, match="^resolution: 12 is not one of the traced sizes: 16$"):
+    with pytest.raises(SpaceError, match=r"^resolution: 12 is not one of the traced sizes: 16$"):
         costs(larger, resolution=12)
-    with pytest.raises(SpaceError, match="traced sizes: none$"):
+    with pytest.raises(SpaceError, match=r"traced sizes: none$"):
         costs(graph, resolution=12)
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bnas.graph.channels import Parts, fixed, freeze, unite
+from bnas.graph.channels import Parts, fixed, freeze
 from bnas.graph.lengths import labels_of
 from bnas.graph.rules.table import rule
 from bnas.graph.state import Value
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace
@@ -50,7 +51,8 @@ _BINARY = (
     "floor_divide", "remainder", "mod", "fmod", "maximum", "minimum", "fmax", "fmin", "pow", "float_power", "atan2",
     "where", "masked_fill", "lerp", "addcmul", "addcdiv", "eq", "ne", "lt", "le", "gt", "ge", "less", "greater",
     "logical_and", "logical_or", "logical_xor", "and", "or", "xor", "copy", "xlogy", "hypot", "broadcast_tensors",
-    "clamp", "clip", "clamp_min", "clamp_max", "logaddexp", "logaddexp2", "copysign", "heaviside", "bitwise_and", "bitwise_or",
+    "clamp", "clip", "clamp_min", "clamp_max", "logaddexp", "logaddexp2", "copysign", "heaviside",
+    "bitwise_and", "bitwise_or",
     "bitwise_xor", "complex", "polar", "not_equal", "greater_equal", "less_equal",
 )  # fmt: skip
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnas.graph.channels import Parts, cut, fixed, freeze, is_fixed, resolved, size, unite
+from bnas.graph.channels import Parts, cut, fixed, freeze, is_fixed, resolved, size
 from bnas.graph.rules.elementwise import forget
 from bnas.graph.rules.table import rule
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace
@@ -192,6 +193,27 @@ def gather(trace: Trace, call: Call) -> None:
             freeze(labels[axis], f"is indexed by {call.name} in {trace.where}")
             labels[axis] = fixed(call.out.shape[axis])
     labels[dim] = fixed(call.out.shape[dim])
+    trace.mark(call.out, labels)
+
+
+@rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy")
+def scatter(trace: Trace, call: Call) -> None:
+    """Puts entries somewhere along an axis, which is fixed; the other axes of what is put there are the target's."""
+    x, dim, index = call.args[0], call.get(1, "dim"), call.get(2, "index")
+    source = call.args[3] if len(call.args) > 3 else call.kwargs.get("src", call.kwargs.get("source"))
+    labels = list(trace.labels(x))
+    where = f"{call.name} in {trace.where}"
+    freeze(labels[dim], f"is indexed by {where}")
+    others = [index] if call.name.startswith("scatter") else []
+    for tensor in (*others, *([source] if isinstance(source, Tensor) and source.ndim else [])):
+        for axis, own in enumerate(trace.labels(tensor)):
+            if axis == dim % x.ndim:
+                freeze(own, f"is indexed by {where}")
+            elif size(own) == size(labels[axis]):
+                labels[axis] = unite(labels[axis], own, where)
+            else:
+                freeze(labels[axis], f"is indexed by {where}")
+                freeze(own, f"is indexed by {where}")
     trace.mark(call.out, labels)
 
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from bnas.graph.channels import Parts, coarsen, fixed, freeze, is_fixed, resolved, scaled, size, unite
+from bnas.graph.channels import Parts, coarsen, fixed, freeze, is_fixed, resolved, scaled, size
 from bnas.graph.rules.elementwise import broadcast
 from bnas.graph.rules.table import rule
 from bnas.graph.state import OpenLayer
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace

@@ -11,9 +11,10 @@ from torchvision.models.video.mvit import MultiscaleAttention
 from torchvision.models.vision_transformer import VisionTransformer
 from torchvision.ops import MultiScaleRoIAlign
 
-from bnas.graph.channels import Parts, coarsen, cut, fixed, unite
+from bnas.graph.channels import Parts, coarsen, cut, fixed
 from bnas.graph.rules.table import after_rule, module_rule
 from bnas.graph.state import tensors_in
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from bnas.graph.channels import Parts, fixed, freeze, is_fixed, scaled, size, unite, variable
+from bnas.graph.channels import Parts, fixed, freeze, is_fixed, scaled, size, variable
 from bnas.graph.rules.elementwise import broadcast, forget
 from bnas.graph.rules.rearrange import contracted
 from bnas.graph.rules.table import module_rule, rule
 from bnas.graph.state import OpenLayer
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace

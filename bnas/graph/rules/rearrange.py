@@ -20,12 +20,12 @@ from bnas.graph.channels import (
     resolved,
     size,
     split_in_two,
-    unite,
     whole_of,
 )
 from bnas.graph.lengths import labels_of
 from bnas.graph.rules.table import rule
 from bnas.graph.state import Value
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace

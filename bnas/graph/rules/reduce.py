@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @rule(
     "mean", "sum", "nansum", "nanmean", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "prod",
-    "norm", "vector_norm", "linalg_vector_norm", "logsumexp", "all", "any", "median", "aminmax",
+    "norm", "vector_norm", "linalg_vector_norm", "linalg_norm", "logsumexp", "count_nonzero", "all", "any",
+    "median", "aminmax",
 )  # fmt: skip
 def reduce(trace: Trace, call: Call) -> None:
     """Reduced axes vanish, or keep one position. Over channels it is taken over those that are there."""
@@ -25,7 +26,7 @@ def reduce(trace: Trace, call: Call) -> None:
         binary(trace, call)
         return
     x = call.tensors[0]
-    place = 2 if call.name in ("norm", "vector_norm", "linalg_vector_norm") else 1
+    place = 2 if call.name in ("norm", "vector_norm", "linalg_vector_norm", "linalg_norm") else 1
     dims = _dims(call.get(place, "dim", call.kwargs.get("axis")), x.ndim)
     for result in call.results:
         labels: list[Parts] = []
@@ -47,7 +48,20 @@ def normalize(trace: Trace, call: Call) -> None:
     trace.mark(call.out, trace.labels(x))
 
 
-@rule("softmax", "log_softmax", "softmin", "argmax", "argmin", "sort", "argsort", "topk", "cumsum", "cumprod")
+@rule(
+    "softmax",
+    "log_softmax",
+    "softmin",
+    "argmax",
+    "argmin",
+    "sort",
+    "argsort",
+    "topk",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+)
 def along(trace: Trace, call: Call) -> None:
     """Depends on all entries along `dim`, and on their order or number."""
     x = call.tensors[0]
@@ -75,3 +89,35 @@ def _dims(dim: Any, ndim: int) -> list[int]:
     if dim is None or isinstance(dim, bool) or not isinstance(dim, (int, tuple, list)):
         return list(range(ndim))
     return [axis % ndim for axis in (dim if isinstance(dim, (tuple, list)) else (dim,))] or list(range(ndim))
+
+
+@rule("tril", "triu")
+def triangle(trace: Trace, call: Call) -> None:
+    """Half of the square of the last two axes, whose positions it compares."""
+    labels = trace.labels(call.tensors[0])
+    for label in labels[-2:]:
+        freeze(label, f"passes through {call.name} in {trace.where}")
+    trace.mark(call.out, labels)
+
+
+@rule(
+    "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2",
+    "fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fftshift", "fft_ifftshift",
+)  # fmt: skip
+def fourier(trace: Trace, call: Call) -> None:
+    """Mixes the positions along some axes, and may change their number."""
+    x = call.tensors[0]
+    usual = (-2, -1) if call.name.endswith("2") else -1 if call.name.endswith("fft") else None
+    dims = call.get(1 if call.name.endswith("shift") else 2, "dim")
+    labels = list(trace.labels(x))
+    for axis in _dims(usual if dims is None else dims, x.ndim):
+        freeze(labels[axis], f"passes through {call.name} in {trace.where}")
+        labels[axis] = fixed(call.out.shape[axis])
+    trace.mark(call.out, labels)
+
+
+@rule("view_as_complex", "view_as_real")
+def complex_view(trace: Trace, call: Call) -> None:
+    """A last axis of real and imaginary parts goes or comes."""
+    labels = trace.labels(call.tensors[0])
+    trace.mark(call.out, (*labels, fixed(2)) if call.name == "view_as_real" else labels[:-1])

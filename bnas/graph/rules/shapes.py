@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bnas.graph.channels import Parts, coarsen, fixed, freeze, is_fixed, resolved, scaled, size, unite
+from bnas.graph.channels import Parts, coarsen, fixed, freeze, is_fixed, resolved, scaled, size
 from bnas.graph.lengths import labels_of
 from bnas.graph.rules.elementwise import broadcast, forget
 from bnas.graph.rules.indexing import equal_pieces
 from bnas.graph.rules.table import rule
+from bnas.graph.unify import unite
 
 if TYPE_CHECKING:
     from bnas.graph.trace import Call, Trace
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 @rule(
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d",
-    "lp_pool2d", "lp_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "lp_pool2d", "lp_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
     "adaptive_max_pool3d", "max_pool2d_with_indices", "interpolate", "upsample", "grid_sample",
 )  # fmt: skip
 def pooling(trace: Trace, call: Call) -> None:
@@ -155,11 +157,17 @@ def channel_shuffle(trace: Trace, call: Call) -> None:
 def unfold(trace: Trace, call: Call) -> None:
     """F.unfold: [N, C, H, W] → [N, C·k·k, L], each channel k·k times (im2col)."""
     x = call.args[0]
+    labels = list(trace.labels(x))
+    if call.out.ndim == x.ndim + 1:  # Tensor.unfold: windows along one axis
+        dim = int(call.get(1, "dimension")) % x.ndim
+        freeze(labels[dim], f"is cut by unfold in {trace.where}")
+        labels[dim] = fixed(call.out.shape[dim])
+        trace.mark(call.out, (*labels, fixed(call.out.shape[-1])))
+        return
     if x.ndim != 4 or call.out.ndim != 3:
-        forget(trace, call, list(trace.labels(x)))
+        forget(trace, call, labels)
         return
     times = call.out.shape[1] // x.shape[1]
-    labels = trace.labels(x)
     channels = tuple(part._replace(repeat=part.repeat * times) for part in labels[1])
     trace.mark(call.out, (labels[0], channels, fixed(call.out.shape[2])))
 

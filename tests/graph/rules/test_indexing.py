@@ -160,3 +160,29 @@ def test_channels_written_into_a_constant_are_frozen() -> None:
         why(facts(forward, a=conv(3, 8), c=conv(8, 4)), "a")
         == "meets an axis of fixed size in setitem in the model"
     )
+
+
+@pytest.mark.parametrize(
+    "gathered",
+    [
+        lambda x, to: torch.zeros(3, x.shape[1]).index_add(0, to, x),
+        lambda x, to: torch.zeros(3, x.shape[1]).scatter_add_(0, to[:, None].expand_as(x), x),
+        lambda x, to: torch.zeros_like(x).scatter(0, to[:, None].expand(-1, x.shape[1]), x),
+    ],
+)
+def test_messages_along_the_edges_of_a_graph(gathered: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Rows are added up where they point to, as in graph networks; the target's width was taken from them."""
+    graph = facts(
+        lambda m, x: m.b(gathered(m.a(x), torch.arange(len(x)) % 2)),
+        5,
+        6,
+        a=nn.Linear(6, 8),
+        b=nn.Linear(8, 4),
+    )
+    assert free(graph) == {"a": "8"}
+
+
+def test_rows_put_into_a_table_of_a_number_of_columns() -> None:
+    graph = facts(lambda m, x: m.b(torch.zeros(3, 8).index_add(0, torch.arange(len(x)) % 2, m.a(x))), 5, 6,
+                  a=nn.Linear(6, 8), b=nn.Linear(8, 4))  # fmt: skip
+    assert why(graph, "a") == "meets an axis of fixed size in index_add in the model"

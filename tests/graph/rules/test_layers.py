@@ -435,9 +435,9 @@ def test_a_computed_kernel_is_not_cropped() -> None:
     assert graph.layer_by_name["a"].kernels == ()
 
 
-def test_recurrent_layers_are_frozen() -> None:
+def test_recurrent_layers_keep_their_width() -> None:
     graph = facts(
         lambda m, x: m.b(m.lstm(m.a(x))[0]),
         2, 5, 6, a=nn.Linear(6, 8), lstm=nn.LSTM(8, 8, batch_first=True), b=nn.Linear(8, 4),
     )  # fmt: skip
-    assert why(graph, "a") == "passes through lstm, which has no rule, in lstm"
+    assert why(graph, "a") == "passes through lstm, which keeps its width, in lstm"

@@ -18,6 +18,7 @@ def test_vision_transformer() -> None:
     vit = VisionTransformer(
         image_size=8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12, num_classes=3
     )
+    nn.init.normal_(vit.heads.head.weight)  # zeros when fresh
     graph = checked(vit, (torch.randn(1, 3, 8, 8),))
     path = "encoder.layers.encoder_layer_{}"
     assert free(graph) == {

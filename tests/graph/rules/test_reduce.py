@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nets import conv, facts, free, layers, parameter, why
+from nets import conv, facts, free, layers, parameter, weights, why
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -109,3 +109,33 @@ def test_order_and_number_freeze(name: str) -> None:
 def test_largest_index_freezes() -> None:
     assert "passes through argmax" in why(facts(lambda m, x: m.a(x).argmax(1), a=conv(3, 8)), "a")
     assert "passes through argmax" in why(facts(lambda m, x: m.a(x).argmax(), a=conv(3, 8)), "a")
+
+
+def test_triangles_compare_positions() -> None:
+    graph = facts(lambda m, x: m.b(m.a(x).tril()), a=conv(3, 8), b=conv(8, 4))
+    assert free(graph) == {"a": "8"}
+    graph = facts(lambda m, x: m.a(x).flatten(2).mT.triu(), a=conv(3, 8))
+    assert "passes through triu in the model" in why(graph, "a")
+
+
+def test_a_filter_of_frequencies() -> None:
+    """GFNet (Rao et al. 2021): a learned filter for each frequency and channel."""
+
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        x = m.a(x).permute(0, 2, 3, 1)
+        y = torch.fft.rfft2(x, dim=(1, 2), norm="ortho") * torch.view_as_complex(m.filter)
+        return m.b(torch.fft.irfft2(y, s=(8, 8), dim=(1, 2), norm="ortho"))
+
+    graph = facts(forward, a=conv(3, 6), filter=parameter(8, 5, 6, 2), b=nn.Linear(6, 4))
+    assert free(graph) == {"a": "6"}
+    assert weights(graph, "filter") == {"filter": ["8", "5", "a:6", "2"]}
+
+
+def test_frequencies_of_channels_freeze() -> None:
+    """FNet (Lee-Thorp et al. 2021) mixes tokens and channels."""
+    graph = facts(
+        lambda m, x: m.b(torch.fft.fft2(m.a(x)).real), 2, 5, 6, a=nn.Linear(6, 8), b=nn.Linear(8, 4)
+    )
+    assert why(graph, "a") == "passes through fft_fft2 in the model"
+    graph = facts(lambda m, x: torch.view_as_real(torch.fft.fftn(m.a(x))), 2, 5, 6, a=nn.Linear(6, 8))
+    assert "passes through fft_fftn in the model" in why(graph, "a")

@@ -197,3 +197,10 @@ def test_unfold_and_fold() -> None:
     )  # fmt: skip
     assert free(graph) == {"a": "8", "b": "6x4"}
     assert layers(graph)["c"] == "b:6 → c:4"
+
+
+def test_windows_along_one_axis() -> None:
+    graph = facts(lambda m, x: m.b(m.a(x).unfold(2, 3, 2).mean(-1)), a=conv(3, 8), b=conv(8, 4))
+    assert layers(graph)["b"] == "a:8 → b:4"
+    graph = facts(lambda m, x: m.a(x).unfold(1, 2, 2), a=conv(3, 8))
+    assert "is cut by unfold in the model" in why(graph, "a")
