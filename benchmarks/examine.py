@@ -31,6 +31,7 @@ RULES = SpaceRules(dims=("depth", "kernel", "width"))
 SMALLER: dict[str, tuple[int, ...]] = {
     r"tiny_|s3d|mvit|maxvit|ssd": (),
     r"inception": (3, 96, 96),
+    r"vit_h_14": (3, 84, 84),
     r".*rcnn|retinanet|fcos": (3, 128, 128),
     r"r3d|mc3|r2plus1d|swin3d": (3, 8, 64, 64),
     r".*": (3, 64, 64),

@@ -21,10 +21,13 @@ class SpaceOptions(SpaceRules):
 
     `file` is a search space that is taken instead of the rules' (a search_spaces/*.json, perhaps edited by
     hand). `random_subnets` is how many random subnets, besides the smallest and the largest, have to run.
+    `kernel_transform`: smaller kernels are learned transforms of the centre of larger ones, not the plain
+    centre (Cai et al. 2020, §3.3).
     """
 
     file: str | None = None
     random_subnets: int = 2
+    kernel_transform: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

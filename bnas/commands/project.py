@@ -121,9 +121,10 @@ class Project:
     def supernet(self, *, trained: bool) -> Supernet:
         """The super-network with the weights of `train`, or with those it is made with."""
         model, _ = self.fresh_model()
-        supernet = Supernet(model, self.graph, self.space)
+        transform = self.config.space.kernel_transform
+        supernet = Supernet(model, self.graph, self.space, kernel_transform=transform)
         if trained:
-            self.read_weights(supernet.model, SUPERNET, "train")
+            self.read_weights(supernet.trained, SUPERNET, "train")
         return supernet
 
     def read_weights(self, model: nn.Module, name: str, command: str) -> nn.Module:

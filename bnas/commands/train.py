@@ -23,7 +23,7 @@ def train(project: Project) -> Made:
         tensorboard=project.folder.path("tensorboard", "train"),
         teacher=original,
     )
-    project.write_weights(supernet.model, SUPERNET)
+    project.write_weights(supernet.trained, SUPERNET)
     batches = recalibration_batches(data.train, config.train.recalibrate_images, seed=config.seed)
     largest, smallest = (
         evaluate_subnet(lambda c: extract_subnet(supernet, c), subnet, batches, data.val)
