@@ -62,7 +62,7 @@ def main() -> None:
                 append_jsonl(options.rows, row)
     ordered = [rows[name] for name in names() if name in rows]
     if options.write:
-        write_text(PAGE, page(ordered, date.today(), torch.__version__, options.threads))
+        write_text(PAGE, page(ordered, date.today(), torch.__version__, options.threads, small=options.small))
         print(f"→ {PAGE}")
     else:
         print("\n" + table(ordered))

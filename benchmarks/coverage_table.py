@@ -11,7 +11,7 @@ _INTRODUCTION = """# Coverage
 What `bnas build` makes of every network of torchvision, and of a few of other kinds. Made by
 
 ```bash
-python -m benchmarks.coverage --write
+{command}
 ```
 
 on {day} with torch {torch}, {threads} threads. Widths, depths and kernels are open
@@ -58,10 +58,18 @@ _TITLES = {
 }
 
 
-def page(rows: list[Row], day: date, torch_version: str, threads: int) -> str:
+def page(rows: list[Row], day: date, torch_version: str, threads: int, *, small: bool) -> str:
     """The whole page."""
     columns = "\n".join(f"- **{name}**: {text}." for name, text in _COLUMNS.items())
-    parts = [_INTRODUCTION.format(day=day, torch=torch_version, threads=threads, columns=columns)]
+    parts = [
+        _INTRODUCTION.format(
+            command=f"python -m benchmarks.coverage{' --small' if small else ''} --threads {threads} --write",
+            day=day,
+            torch=torch_version,
+            threads=threads,
+            columns=columns,
+        )
+    ]
     for task, title in _TITLES.items():
         if of_task := [row for row in rows if row.task == task]:
             parts.append(f"## {title}\n\n{table(of_task)}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 
 import torch
 
@@ -19,7 +19,7 @@ def test_lengths_are_numbers() -> None:
     assert [type(n) for n in size] == [int, Length, int]  # only what is elastic is worth remembering
     assert torch.zeros(2, 24).view(2, size[1], -1).shape == (2, 8, 3)
     assert type(size[1] // 2) is int
-    assert type(pickle.loads(pickle.dumps(size[1]))) is int
+    assert type(copy.copy(size[1])) is int  # as pickling does
     assert with_labels(8, (a,)).label == a
 
 
