@@ -164,3 +164,25 @@ def test_what_breaks_inside_a_block_that_the_smallest_subnet_skips_is_found() ->
     graph = trace(model, inputs)
     proof = prove(Supernet(model, graph, derive_space(graph)), inputs, random_subnets=0)
     assert [refused.choice for refused in proof.refused] == ["1.a.width"]
+
+
+def test_a_norm_within_each_head_is_no_fault() -> None:
+    """Its output shrinks with the heads, which lie along another axis than its own channels."""
+
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_heads, self.qk = 4, nn.Linear(8, 64)
+            self.norm, self.out = nn.LayerNorm(8), nn.Linear(32, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            n, t, _ = x.shape
+            q, k = self.qk(x).reshape(n, t, 2, self.num_heads, 8).permute(2, 0, 3, 1, 4).unbind(0)
+            y = (self.norm(q) @ k.transpose(-2, -1)).softmax(-1) @ k
+            return self.out(y.transpose(1, 2).reshape(n, t, -1))
+
+    model, inputs = Heads(), (torch.randn(2, 5, 8),)
+    graph = trace(model, inputs)
+    space = derive_space(graph)
+    assert [choice.name for choice in space.choices] == ["qk.width"]
+    assert prove(Supernet(model, graph, space), inputs).refused == ()

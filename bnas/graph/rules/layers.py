@@ -215,7 +215,7 @@ def layer_norm(trace: Trace, call: Call) -> None:
     held = getattr(trace.module, "normalized_shape", None)
     if held is not None and tuple(held) == shape:
         trace.follows("normalized_shape", *last, many=True)
-    _enter_norm(trace, call, call.get(2, "weight"), last[-1])
+    _enter_norm(trace, call, call.get(2, "weight"), last[-1], labels[:-1])
     trace.mark(call.out, labels)
 
 
@@ -254,15 +254,19 @@ def _norm(trace: Trace, call: Call, channels: Parts, tensors: Iterable[Tensor]) 
     for tensor in tensors:
         weight = tensor if weight is None else weight
         unite(channels, trace.labels(tensor)[0], _where(trace, call))
-    _enter_norm(trace, call, weight, channels)
+    x = trace.labels(call.get(0, "input"))
+    _enter_norm(trace, call, weight, channels, (x[0], *x[2:]))
 
 
-def _enter_norm(trace: Trace, call: Call, weight: Tensor | None, channels: Parts) -> None:
+def _enter_norm(
+    trace: Trace, call: Call, weight: Tensor | None, channels: Parts, others: Iterable[Parts]
+) -> None:
     if weight is None or trace.name(weight) is None:
         return
     name = str(trace.name(weight)).rpartition(".")[0]
     bias = getattr(trace.module, "bias", None) is not None
-    trace.layer(OpenLayer(name, call.name, channels, channels, bias=bias, type=type(trace.module).__name__))
+    kind, axes = type(trace.module).__name__, _elastic_axes(others)
+    trace.layer(OpenLayer(name, call.name, channels, channels, bias=bias, type=kind, axes=axes))
 
 
 def _with_bias(trace: Trace, call: Call, bias: Any, outputs: Parts) -> None:
