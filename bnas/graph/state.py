@@ -99,7 +99,6 @@ class Trace:
     layers: dict[str, OpenLayer] = field(default_factory=dict)
     attributes: dict[tuple[str, str], list[OpenAttribute]] = field(default_factory=dict)
     running: list[tuple[str, nn.Module]] = field(default_factory=list)
-    ran: set[str] = field(default_factory=set)  # paths of the modules that have run
     decided: set[str] = field(default_factory=set)  # paths of those whose Python has looked at values
     tokens: int = 0
     maps: dict[str, dict[str, Value]] = field(default_factory=dict)  # that a pyramid may take, by their maker

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,11 +75,7 @@ def at_resolutions(
             )
         positions = tuple(layer.positions for layer in other.layers)
         found.append(Resolution(size=wanted, positions=positions, pyramids=other.pyramids))
-    return ChannelGraph(**{**vars_of(graph), "resolutions": tuple(found)})
-
-
-def vars_of(graph: ChannelGraph) -> dict[str, Any]:
-    return {name: getattr(graph, name) for name in ChannelGraph.__dataclass_fields__}
+    return replace(graph, resolutions=tuple(found))
 
 
 def resized_inputs(inputs: Any, size: int) -> Any:
@@ -119,8 +116,6 @@ def _trace(model: nn.Module, inputs: Inputs) -> ChannelGraph:
         try:
             with _Mode(state):
                 output = call_with(model, arguments)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except Exception as error:  # what a model does with its inputs is its own affair
             shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors_in(inputs))
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -173,8 +168,6 @@ def _like(value: Any, items: list[Any]) -> Any:
 
 # What Python asks a tensor for when it decides by its values.
 _LOOKS_AT_VALUES = ("bool", "item", "int", "float", "tolist", "equal", "allclose")
-
-
 _LENGTHS = frozenset(("shape", "size"))
 _LEAVES = frozenset(("numpy", "tolist", "array"))  # what comes back cannot be followed
 
@@ -245,7 +238,6 @@ def _remove_marks(model: nn.Module, state: Trace) -> None:
 def _enter(state: Trace, finder: BlockFinder, path: str) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         state.running.append((path, module))
-        state.ran.add(path)
         if state.training:
             return
         first = next(iter((*args, *kwargs.values())), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from nets import conv, facts
 from torch import nn
@@ -9,7 +11,6 @@ from torch import nn
 from bnas.errors import SpaceError
 from bnas.graph import ChannelGraph, Costs, Resolution
 from bnas.graph.costs import costs, layer_costs
-from bnas.graph.trace import vars_of
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,7 @@ def test_skipped(graph: ChannelGraph) -> None:
 
 
 def test_other_resolution(graph: ChannelGraph) -> None:
-    larger = ChannelGraph(
-        **{**vars_of(graph), "resolutions": (Resolution(size=16, positions=(256, 0, 256, 1)),)}
-    )
+    larger = replace(graph, resolutions=(Resolution(size=16, positions=(256, 0, 256, 1)),))
     assert costs(larger, resolution=16).macs == 256 * 8 * 27 + 256 * 8 * 50 + 32
     with pytest.raises(SpaceError, match=r"^resolution: 12 is not one of the traced sizes: 16$"):
         costs(larger, resolution=12)
