@@ -23,7 +23,16 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
     from bnas.search import Candidate, Objective, ParetoFront, SearchConfig
     from bnas.space import Choice, SearchSpace, SpaceRules, SubnetConfig, derive_space
     from bnas.supernet import Supernet, reorder_channels
-    from bnas.train import PretrainConfig, Stage, TrainConfig, pretrain, recalibrate
+    from bnas.train import (
+        FeatureMatch,
+        FinetuneConfig,
+        PretrainConfig,
+        Stage,
+        TrainConfig,
+        finetune,
+        pretrain,
+        recalibrate,
+    )
     from bnas.train.evaluate import evaluate
 
 __version__ = "0.1.0"
@@ -41,7 +50,18 @@ _HOMES = {
     "bnas.search": ("Candidate", "Objective", "ParetoFront", "SearchConfig", "search"),
     "bnas.space": ("Choice", "SearchSpace", "SpaceRules", "SubnetConfig", "derive_space"),
     "bnas.supernet": ("Supernet", "reorder_channels"),
-    "bnas.train": ("PretrainConfig", "Stage", "TrainConfig", "evaluate", "pretrain", "recalibrate", "train"),
+    "bnas.train": (
+        "FeatureMatch",
+        "FinetuneConfig",
+        "PretrainConfig",
+        "Stage",
+        "TrainConfig",
+        "evaluate",
+        "finetune",
+        "pretrain",
+        "recalibrate",
+        "train",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -52,6 +72,8 @@ __all__ = [
     "ChannelGraph",
     "Choice",
     "DataConfig",
+    "FeatureMatch",
+    "FinetuneConfig",
     "HwConfig",
     "LatencyModel",
     "MeasureConfig",
@@ -75,6 +97,7 @@ __all__ = [
     "evaluate",
     "export",
     "extract_subnet",
+    "finetune",
     "fit_latency",
     "load_data",
     "load_model",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TextIO, cast
 
 from bnas import progress
+from bnas.commands.followers import follows
 from bnas.commands.invocation import Command, Invocation
 from bnas.errors import BnasError, ConfigError, did_you_mean
 
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done; 2 an error the person can mend, told in one line; 130 stopped by Ctrl-C; 1 a defect of bnas.
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    if follows():
+        return _follow(words)
     progress.enable(True)
     try:
         _do(_read(words))
@@ -60,6 +63,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     finally:
         progress.enable(False)
+
+
+def _follow(words: Sequence[str]) -> int:
+    """What any but the first of torchrun's processes does with the same words; it speaks of its own errors only."""
+    try:
+        request = _read(words)
+    except BnasError as error:
+        return error.exit_code
+    command = _commands().get(request.invocation.command)
+    if command is None or not command.together or request.help or request.version:
+        return 0
+    try:
+        command.run(request.invocation)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        line, status = _explained(error)
+        print(f"process {os.environ['RANK']}: {line}", file=sys.stderr)
+        return status
 
 
 def _read(words: Sequence[str]) -> _Request:

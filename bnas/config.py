@@ -12,7 +12,7 @@ from bnas.models import ModelConfig
 from bnas.quantize import NncfPTQ, QuantizeConfig
 from bnas.search import SearchConfig
 from bnas.space import SpaceRules
-from bnas.train import PretrainConfig, TrainConfig
+from bnas.train import FinetuneConfig, PretrainConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,9 @@ class SpaceOptions(SpaceRules):
 class RunConfig:
     """One run.
 
-    `name` names its folder below `runs`. One `seed` rules everything random. `threads` of torch (0: all
-    cores). `plugins` are modules of your own, imported first, that enter further parts into bnas's tables.
+    `name` names its folder below `runs`. One `seed` rules everything random. `threads` of torch in each process
+    (0: all cores, divided among torchrun's processes on a machine). `plugins` are modules of your own, imported
+    first, that enter further parts into bnas's tables.
     `loss_points`: how many points of accuracy subnet B may lose against the original network; on the
     validation images it has to stay `loss_margin_points` clear of that, because the loss on other images differs:
     by about √(d / n), d the share of images on which the two networks disagree (.08 and n = 2 000: .6 points).
@@ -63,6 +64,7 @@ class RunConfig:
     hw: HwConfig = field(default_factory=HwConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     quantize: QuantizeConfig = field(default_factory=NncfPTQ)
     export: ExportConfig = field(default_factory=OpenVinoIR)
 

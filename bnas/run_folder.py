@@ -29,6 +29,7 @@ STAGES = {  # stage, which is also the command that does it: what a run without 
     "measure": "been measured",
     "search": "been searched",
     "extract": "had its subnets extracted",
+    "finetune": "had its subnets fine-tuned",
     "quantize": "been quantized",
     "export": "been exported",
     "verify": "been verified",

@@ -24,6 +24,7 @@ _STAGES = {
     "measure": "time sample subnets on this machine and fit the latency predictor",
     "search": "search accuracy against latency, then verify the front on this machine",
     "extract": "take the chosen subnets A, B and C out as plain modules",
+    "finetune": "train them on, each on its own, where finetune.epochs or train=finetune asks for it",
     "quantize": "quantize them, and the original network, to INT8",
     "export": "write their FP32 networks too, and check every file against the torch module",
     "verify": "accuracy on the held-out test images and interleaved latency of every exported file",
@@ -32,11 +33,12 @@ _STAGES = {
 
 COMMANDS: dict[str, Command] = {
     **{
-        name: Command(name=name, help=help, run=_later("stages", "command"))
+        name: Command(name=name, help=help, run=_later("stages", "command"), together=True)
         for name, help in _STAGES.items()
     },
     "run": Command(
-        name="run", help="all of the above, skipping what is done", run=_later("stages", "command")
+        name="run", help="all of the above, skipping what is done", run=_later("stages", "command"),
+        together=True,
     ),
     "show": Command(
         name="show", help="a run at a glance, or a part of it: show space, show subnet A, show diff A B, show report",

@@ -20,6 +20,7 @@ from bnas.supernet import Reshaping, Supernet, reshape, reshaping
 from bnas.train import recalibrate, recalibration_batches
 
 REFERENCE = "reference"  # the folder of the original network, which goes the same way as the subnets
+FINETUNED = "finetuned.safetensors"  # beside weights.safetensors, where `finetune` found better ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +84,12 @@ def load_subnet(project: Project, name: str) -> nn.Module:
     return rebuild(project.folder.path("subnets", name))
 
 
-def rebuild(folder: Path | str) -> nn.Module:
+def rebuild(folder: Path | str, *, tuned: bool = True) -> nn.Module:
     """The subnet in a folder that `extract` wrote ("runs/quickstart/subnets/A"), a plain module in eval mode.
 
-    The folder may have been moved: its two files subnet.json and weights.safetensors are all that is needed,
-    besides the Python of the network itself. The network is made afresh, cut to shape and filled.
+    The folder may have been moved: its files subnet.json and weights.safetensors (and finetuned.safetensors,
+    where `finetune` wrote it) are all that is needed, besides the Python of the network itself. The network is
+    made afresh, cut to shape and filled, with the fine-tuned weights where there are any, unless `tuned` is False.
 
     Raises:
         RunError: a file is missing or damaged, or does not fit the network.
@@ -100,7 +102,9 @@ def rebuild(folder: Path | str) -> nn.Module:
         raise RunError(f"{folder / 'subnet.json'} does not say which network it is of; {again}")
     import_plugins(file.plugins)
     model, _ = load_model(file.model)
-    path = folder / "weights.safetensors"
+    path = folder / FINETUNED
+    if not (tuned and path.exists()):
+        path = folder / "weights.safetensors"
     try:
         with safe_open(path, "pt") as weights:
             shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118

@@ -21,8 +21,12 @@ class Invocation:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One command: its name, one line of help, and the function that does it."""
+    """One command: its name, one line of help, and the function that does it.
+
+    `together`: all processes that torchrun started run it, not the first alone.
+    """
 
     name: str
     help: str
     run: Callable[[Invocation], None]
+    together: bool = False

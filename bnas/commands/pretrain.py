@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from bnas import progress
-from bnas.commands.project import PRETRAINED, Made, Project
+from bnas.commands.project import FOLLOWED, PRETRAINED, Made, Project
 from bnas.train import evaluate
 from bnas.train import pretrain as train_network
+from bnas.train.distributed import world
 
 
 def pretrain(project: Project) -> Made:
     """Leave the original network's weights in the run folder."""
     config, data, source = project.config, project.data, project.weights_source
+    leads = world().leads
     if source is not None:
+        if not leads:
+            return FOLLOWED
         model, _ = project.fresh_model(weights=True)
     else:
         if config.model.weights == "auto":
@@ -29,6 +33,8 @@ def pretrain(project: Project) -> Made:
             checkpoint=project.folder.path("checkpoints", "pretrain"),
             tensorboard=project.folder.path("tensorboard", "pretrain"),
         )
+    if not leads:
+        return FOLLOWED
     top1_percent = evaluate(model, data.val)
     project.write_weights(model, PRETRAINED)
     how = f"with the weights {source}" if source else "trained here"

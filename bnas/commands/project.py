@@ -15,6 +15,7 @@ from safetensors.torch import load_model as read_weights
 from safetensors.torch import save_model as write_weights
 from torch import Tensor, nn
 
+from bnas.commands.followers import processes_here
 from bnas.commands.invocation import Invocation
 from bnas.compose import compose
 from bnas.config import RunConfig
@@ -42,6 +43,9 @@ class Made:
 
     paths: tuple[str, ...]
     line: str
+
+
+FOLLOWED = Made(paths=(), line="")  # what a stage is to a process that only took part in its training
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ def open_run(path: str | Path) -> Project:
 def _from_plain(plain: dict[str, Any], folder: RunFolder | None = None) -> Project:
     import_plugins(plain.get("plugins") or ())
     config = from_plain(RunConfig, plain)
-    torch.set_num_threads(config.threads or physical_cores())
+    torch.set_num_threads(config.threads or max(1, physical_cores() // processes_here()))
     return Project(config, plain, folder or RunFolder(Path(config.runs) / config.name))
 
 

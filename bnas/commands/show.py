@@ -1,4 +1,4 @@
-"""`bnas show [WHAT]`: a run, or any of its parts, as `space`, `subnet A` or `diff A B`, on the terminal."""
+"""`bnas show [WHAT]`: a run, or any of its parts, as `space`, `train`, `subnet A` or `diff A B`, on the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rich.text import Text
 from bnas.commands.extract import SubnetFile
 from bnas.commands.invocation import Invocation
 from bnas.commands.project import Project, open_project
-from bnas.errors import RunError, did_you_mean
+from bnas.commands.training_curves import trainings
+from bnas.errors import MissingPackageError, RunError, did_you_mean
 from bnas.files import read_json
 from bnas.measure import LatencyModel
-from bnas.report import Report, print_table
+from bnas.report import Report, print_table, print_training, write_training
 from bnas.space import SearchSpace, SubnetConfig, space_table, subnet_diff, subnet_table
 
 
@@ -55,6 +56,18 @@ def _run(project: Project) -> None:
 def _space(project: Project) -> None:
     project.folder.require("build")
     print(space_table(project.graph, project.space))
+
+
+def _train(project: Project) -> None:
+    """The curves of the trainings so far, also while one goes on; as a page, too, where plotly is installed."""
+    found = trainings(project)
+    for training in found:
+        print_training(training)
+        print()
+    try:
+        print(f"all curves → {write_training(project.config.name, found, project.folder.root)}")
+    except MissingPackageError as error:
+        print(f"no page of them was written: {error}")
 
 
 def _latency(project: Project) -> None:
@@ -106,6 +119,7 @@ ENDS: dict[str, Callable[[SearchSpace], SubnetConfig]] = {
 SHOWN: dict[str, Callable[[Project], None]] = {
     "run": _run,
     "space": _space,
+    "train": _train,
     "latency": _latency,
     "report": _report,
 }

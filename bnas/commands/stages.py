@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bnas import progress
+from bnas.commands.followers import announce, follow, leading
 from bnas.commands.invocation import Invocation
 from bnas.commands.project import Made, Project, open_project
+from bnas.config import RunConfig
 from bnas.errors import RunError
 from bnas.files import read_json, write_json
 from bnas.plain import digest
+from bnas.train.distributed import joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,8 @@ class StageOf:
 
     `options` are the sections (or section.option) whose change makes it out of date, `after` the stages it
     needs; those in `implied` are done first where missing, of the others the person is told. `leaves` are the
-    paths it writes before it is done; {hw} stands for the hardware's name.
+    paths it writes before it is done; {hw} stands for the hardware's name. `idle` tells of options with which it
+    does nothing; then what comes after it depends on what comes before, as in runs made without such a stage.
     """
 
     name: str
@@ -31,6 +36,7 @@ class StageOf:
     after: tuple[str, ...] = ()
     implied: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
+    idle: Callable[[RunConfig], bool] | None = None
 
 
 STAGES = {
@@ -64,7 +70,14 @@ STAGES = {
             leaves=("search/{hw}",),
         ),
         StageOf(name="extract", options=(), after=("search",), leaves=("subnets",)),
-        StageOf(name="quantize", options=(), after=("extract",)),
+        StageOf(
+            name="finetune",
+            options=("finetune",),
+            after=("extract",),
+            leaves=("checkpoints/finetune", "tensorboard/finetune"),
+            idle=lambda config: config.finetune.epochs == 0,
+        ),
+        StageOf(name="quantize", options=(), after=("finetune",), implied=("finetune",)),
         StageOf(name="export", options=("export",), after=("quantize",)),
         StageOf(name="verify", options=(), after=("export",)),
         StageOf(name="report", options=(), after=("verify",)),
@@ -73,9 +86,19 @@ STAGES = {
 
 
 def command(invocation: Invocation) -> None:
-    """Do the stage that the command names (`run`: all), after those it implies."""
-    project = open_project(invocation)
-    with project.folder.locked():
+    """Do the stage that the command names (`run`: all), after those it implies.
+
+    Under torchrun its first process does; the others follow.
+    """
+    with joined() as processes:
+        if processes.leads:
+            _lead(open_project(invocation), invocation)
+        else:
+            follow(partial(open_project, invocation))
+
+
+def _lead(project: Project, invocation: Invocation) -> None:
+    with leading(), project.folder.locked():
         if invocation.command == "run":
             _do_all(project, invocation)
         else:
@@ -103,7 +126,7 @@ def _need(project: Project, stage: StageOf, *, implied: bool, force: bool) -> No
     """See to it that a stage that another one needs is done, or say which command does it."""
     if _is_stale(project, stage) and not (implied and force):
         raise _changed(project, stage, stage.name)
-    if project.folder.done(_key(project, stage)) and not _is_stale(project, stage):
+    if project.folder.check(_key(project, stage), _inputs(project, stage)):
         return
     if not implied:
         project.folder.require(stage.name)
@@ -122,7 +145,7 @@ def _perform(project: Project, stage: StageOf, *, again: bool) -> None:
     if again or begun.get(key) not in (None, inputs):
         _clean(project, stage)
     for later in _later(stage):  # what was made from the former result goes, finished or half
-        if begun.get(_key(project, later)) == _inputs(project, later):
+        if begun.get(_key(project, later)) in _former(project, stage, later):
             begun.pop(_key(project, later))
             folder.forget(_key(project, later))
             _clean(project, later)
@@ -130,6 +153,7 @@ def _perform(project: Project, stage: StageOf, *, again: bool) -> None:
     folder.write_config(project.plain)
     write_json(folder.path("begun.json"), {**begun, key: inputs})
     started = time.monotonic()
+    announce(stage.name, project)
     module = importlib.import_module(f"bnas.commands.{stage.name}")
     made: Made = getattr(module, stage.name)(project)
     seconds = time.monotonic() - started
@@ -143,12 +167,15 @@ def _key(project: Project, stage: StageOf) -> str:
     return f"{stage.name}@{project.config.hw.name}" if "{hw}" in "".join(stage.leaves) else stage.name
 
 
-def _inputs(project: Project, stage: StageOf) -> str:
-    """Digest of every option on which the stage's result depends."""
+def _inputs(project: Project, stage: StageOf, *, idle: str = "") -> str:
+    """Digest of every option on which the stage's result depends; the stage `idle` is taken to do nothing."""
+    after = [_inputs(project, STAGES[name], idle=idle) for name in stage.after]
+    if stage.name == idle or _is_idle(project, stage):
+        return after[0]
     options = {name: _option(project.config, name) for name in stage.options}
     if "space" in options:
         options["space.file"] = project.space_file_digest
-    return digest({"options": options, "after": [_inputs(project, STAGES[name]) for name in stage.after]})
+    return digest({"options": options, "after": after})
 
 
 def _option(config: Any, path: str) -> Any:
@@ -158,9 +185,21 @@ def _option(config: Any, path: str) -> Any:
 
 
 def _is_stale(project: Project, stage: StageOf) -> bool:
-    """Done, but with other options."""
+    """Done, but with other options, and not with some that left nothing to do."""
     record = project.folder.done(_key(project, stage))
-    return record is not None and record.inputs != _inputs(project, stage)
+    ways = {"", stage.name} if stage.idle else {""}
+    return record is not None and record.inputs not in {_inputs(project, stage, idle=way) for way in ways}
+
+
+def _is_idle(project: Project, stage: StageOf) -> bool:
+    return stage.idle is not None and stage.idle(project.config)
+
+
+def _former(project: Project, stage: StageOf, later: StageOf) -> set[str]:
+    """Inputs with which `later` was begun, if it was from a result of `stage` that is to be made again."""
+    if _is_idle(project, stage):
+        return set()
+    return {_inputs(project, later), *([_inputs(project, later, idle=stage.name)] if stage.idle else [])}
 
 
 def _later(stage: StageOf) -> Iterator[StageOf]:

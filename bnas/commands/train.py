@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bnas.commands.project import SUPERNET, Made, Project
+from bnas.commands.project import FOLLOWED, SUPERNET, Made, Project
 from bnas.supernet import extract_subnet
 from bnas.train import evaluate_subnet, recalibration_batches
 from bnas.train import train as train_supernet
+from bnas.train.distributed import world
 
 
 def train(project: Project) -> Made:
@@ -23,6 +24,8 @@ def train(project: Project) -> Made:
         tensorboard=project.folder.path("tensorboard", "train"),
         teacher=original,
     )
+    if not world().leads:
+        return FOLLOWED
     project.write_weights(supernet.trained, SUPERNET)
     batches = recalibration_batches(data.train, config.train.recalibrate_images, seed=config.seed)
     largest, smallest = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bnas.data.checks import check_images
 from bnas.data.datasets import DATASETS, load_data
 from bnas.data.splits import Batch, DataConfig, Images, ImageSplits, batches, epoch_order
 
@@ -12,6 +13,7 @@ __all__ = [
     "ImageSplits",
     "Images",
     "batches",
+    "check_images",
     "epoch_order",
     "load_data",
 ]

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from bnas.data.augment import BINS
+from bnas.data.checks import check_labels
 from bnas.errors import ConfigError, DataError
 
 Batch = tuple[Tensor, Tensor]
 
 _PREFETCH = 2  # batches made ahead: one ready, one in the making
+_LATER = {"plain": "unless default"}  # of options that came after runs had been written without them
 _ORDER, _SPLIT = 101, 102  # the places in a run where this file draws random numbers
 
 
@@ -32,11 +36,13 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Sequence[int], *, augment: int | None = None) -> Batch:
+    def batch(self, indices: Sequence[int], *, augment: int | None = None, first: int = 0) -> Batch:
         """Normalised float32 images [n, C, H, W] and int64 labels [n].
 
-        `augment` seeds this batch's random augmentation (None: no augmentation); the same seed and
-        indices give the same images.
+        `augment` seeds this batch's random augmentation (None: no augmentation). `first` is the place of
+        indices[0] in the whole batch, of which this may be one process's share: image i is augmented as
+        (augment, first + i) says, so that the shares of a batch are the batch cut in shares. It is given
+        only when it is not 0.
         """
 
 
@@ -56,8 +62,11 @@ class DataConfig:
 
     `val_images` are drawn off the training images, stratified by class and fixed by `split_seed`.
     `train_images` and `test_images` keep a stratified part of what is left (None: all). `max_shift` (pixels)
-    and `flip` are the augmentation of the in-memory sets. `batch_workers` is the number of threads that
-    decode image files (0: one per core).
+    and `flip` are the augmentation of the in-memory sets; image files get random crops and mirror images.
+    `rand_augment` adds so many operations of RandAugment per image (Cubuk et al. 2020), with
+    `rand_augment_magnitude` from 0 to 30. `batch_workers` is the number of threads that decode image files
+    (0: one per core). `cache` is a folder where image files are kept decoded, 3.9 size² bytes each, so that
+    they are decoded once: for small images.
     """
 
     name: str = "embedded"
@@ -71,17 +80,24 @@ class DataConfig:
     flip: bool = True
     max_shift: int = 2
     batch_workers: int = 0
+    rand_augment: int = field(default=0, metadata=_LATER)
+    rand_augment_magnitude: int = field(default=9, metadata=_LATER)
+    cache: str | None = field(default=None, metadata=_LATER)
 
     def __post_init__(self) -> None:
         least = {"size": 8, "val_images": 1, "train_images": 1, "test_images": 1}
-        for field in fields(self):
-            value, minimum = getattr(self, field.name), least.get(field.name, 0)
+        for option in fields(self):
+            value, minimum = getattr(self, option.name), least.get(option.name, 0)
             if isinstance(value, int) and value < minimum:
-                raise ConfigError(f"{field.name}: must be at least {minimum}, got {value}")
+                raise ConfigError(f"{option.name}: must be at least {minimum}, got {value}")
         if self.channels not in (1, 3):
             raise ConfigError(f"channels: must be 1 (grey) or 3 (colour), got {self.channels}")
         if self.max_shift >= self.size:
             raise ConfigError(f"max_shift: must be below size={self.size}, got {self.max_shift}")
+        if self.rand_augment_magnitude >= BINS:
+            raise ConfigError(
+                f"rand_augment_magnitude: must be at most {BINS - 1}, got {self.rand_augment_magnitude}"
+            )
 
 
 def stratified(labels: Sequence[int] | np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -141,27 +157,50 @@ def batches(
     order: Sequence[int] | None = None,
     augment: Callable[[int], int] | None = None,
     start: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Batches of `images` in `order` (None: as stored); the last one may be smaller.
 
     The next ones are prepared in a background thread; what it raises is raised here. `augment` gives the
     augmentation seed of a batch by its number. The first `start` batches are passed over without being
-    decoded, and keep their numbers: resuming gives the very batches that would have come.
+    decoded, and keep their numbers: resuming gives the very batches that would have come. With `share`
+    (rank, size), each batch is cut in `size` equal shares, and this is the rank's; the last images of a batch
+    that do not fill equal shares are left out.
+
+    Raises:
+        ConfigError: no such batch size or share.
+        DataError: a batch has fewer images than there are shares, a label is no class, or an image is damaged.
     """
+    rank, size = share
     if batch_size < 1:
         raise ConfigError(f"batch_size: must be at least 1, got {batch_size}")
+    if not 0 <= rank < size:
+        raise ConfigError(f"share: rank must be from 0 to {size - 1}, got {rank}")
     wanted = range(len(images)) if order is None else order
     numbers = range(start, -(-len(wanted) // batch_size))
+    smallest = len(wanted) % batch_size or batch_size
+    if numbers and smallest < size:
+        raise DataError(
+            f"a batch of {smallest} images cannot be shared by {size} processes: use fewer processes, or more "
+            "images"
+        )
 
     def make(number: int) -> Batch:
-        indices = wanted[number * batch_size : (number + 1) * batch_size]
-        return images.batch(indices, augment=None if augment is None else augment(number))
+        whole = wanted[number * batch_size : (number + 1) * batch_size]
+        each = len(whole) // size
+        first = rank * each
+        indices = whole[first : first + each]
+        seed = None if augment is None else augment(number)
+        place = {"first": first} if first else {}  # data sets of one process need not know of it
+        made = images.batch(indices, augment=seed, **place)
+        check_labels(made[1], images.classes, indices)
+        return made
 
     return _prefetched(make, numbers)
 
 
 def _prefetched(make: Callable[[int], Batch], numbers: Sequence[int]) -> Iterator[Batch]:
-    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    pool = _one_thread()
     ahead: deque[Future[Batch]] = deque()
     try:
         for number in numbers:
@@ -172,3 +211,20 @@ def _prefetched(make: Callable[[int], Batch], numbers: Sequence[int]) -> Iterato
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    """One thread whose torch operations stay in it, as those of torch's own DataLoader do.
+
+    A second team of threads beside the one that trains would slow both.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    threads = torch.get_num_threads()
+    pool.submit(_stay_in_this_thread).result()
+    torch.set_num_threads(threads)  # of threads yet to come, which the line above has set as well
+    return pool
+
+
+def _stay_in_this_thread() -> None:
+    torch.get_num_threads()  # the first call in a thread sets it up, and would undo what follows
+    torch.set_num_threads(1)

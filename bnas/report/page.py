@@ -11,7 +11,8 @@ from typing import Any
 
 from bnas.errors import require
 from bnas.plain import to_plain
-from bnas.report.plots import Figure, figures, spread_text
+from bnas.report.figure import Figure
+from bnas.report.plots import figures, spread_text
 from bnas.report.table import COLUMNS, networks
 from bnas.report.types import Report, SubnetReport
 from bnas.report.words import headline, points, short, significant, size, times

@@ -10,10 +10,9 @@ from html import escape
 from math import floor, log10
 from typing import Any
 
+from bnas.report.figure import Figure, axis_style, layout_style, line_trace
 from bnas.report.types import FrontPoint, Report
 from bnas.report.words import significant
-
-Figure = dict[str, Any]
 
 
 def figures(report: Report) -> dict[str, Figure]:
@@ -56,7 +55,7 @@ def front_plot(report: Report) -> Figure:
     data += [_chosen(point) for point in sorted(measured, key=lambda p: p.names) if point.names]
     data += _references(report)
     below = sum(e.metric_percent < _floor(report) for e in report.evaluations)
-    layout = _layout(_latency_axis(report), _axis("top-1, validation images, %"))
+    layout = layout_style(_latency_axis(report), axis_style("top-1, validation images, %"))
     layout["yaxis"]["range"] = [_floor(report), _ceiling(report)]
     layout["meta"] = {"below": below}
     return {"data": data, "layout": layout}
@@ -77,13 +76,15 @@ def prediction_plot(report: Report) -> Figure:
         "predicted %{x:.3g} ms · measured %{y:.3g} ms · error %{text}",
     )
     dots["text"] = errors
-    data = [_line("exact", [(e, e) for e in ends], "@predicted", dash="dot"), dots]
+    data = [line_trace("exact", [(e, e) for e in ends], "@predicted", dash="dot"), dots]
     data += [
         {**_markers("", [(p.predicted_latency_ms, p.latency_ms)], {}, None), **_badge(p)}
         for p in measured
         if p.names
     ]
-    layout = _layout(_axis("predicted latency, ms"), _axis("measured latency, ms"), legend=False)
+    layout = layout_style(
+        axis_style("predicted latency, ms"), axis_style("measured latency, ms"), legend=False
+    )
     layout["xaxis"]["range"] = layout["yaxis"]["range"] = ends
     return {"data": data, "layout": layout}
 
@@ -91,9 +92,9 @@ def prediction_plot(report: Report) -> Figure:
 def progress_plot(report: Report) -> Figure:
     """Hypervolume after each true evaluation of the search."""
     steps = list(enumerate(report.hypervolume, start=1))
-    line = _line("hypervolume", steps, "@measured", shape="hv")
+    line = line_trace("hypervolume", steps, "@measured", shape="hv")
     line["hovertemplate"] = "%{y:.3f} after %{x} evaluations<extra></extra>"
-    layout = _layout(_axis("subnets evaluated"), _axis("hypervolume"), legend=False)
+    layout = layout_style(axis_style("subnets evaluated"), axis_style("hypervolume"), legend=False)
     layout["yaxis"]["rangemode"] = "tozero"
     return {"data": [line], "layout": layout}
 
@@ -138,20 +139,6 @@ def _spread(bars: Sequence[tuple[float | None, float | None, float | None]]) -> 
         "thickness": 1.25,
         "width": 3,
         "color": "@spread",
-    }
-
-
-def _line(
-    name: str, places: Sequence[tuple[float, float]], color: str, dash: str = "solid", shape: str = "linear"
-) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": [x for x, _ in places],
-        "y": [y for _, y in places],
-        "line": {"color": color, "width": 1.75, "dash": dash, "shape": shape},
-        "hoverinfo": "skip",
     }
 
 
@@ -249,7 +236,7 @@ def _ceiling(report: Report) -> float:
 
 def _latency_axis(report: Report) -> Figure:
     """Latency in ms; logarithmic where the original is several times slower than the front."""
-    axis = _axis("latency, ms, batch 1")
+    axis = axis_style("latency, ms, batch 1")
     latencies = [report.reference.latency_fp32_ms, report.reference.latency_ms]
     latencies += [p.predicted_latency_ms for p in report.front]
     latencies += [p.latency_ms for p in report.front if p.latency_ms is not None]
@@ -270,36 +257,6 @@ def _round_numbers(low: float, high: float) -> list[float]:
     first = max(i for i, tick in enumerate(ticks) if tick <= low)
     last = min(i for i, tick in enumerate(ticks) if tick >= high)
     return ticks[first : last + 1]
-
-
-def _axis(title: str) -> Figure:
-    return {
-        "title": {"text": title, "standoff": 10},
-        "gridcolor": "@grid",
-        "linecolor": "@axis",
-        "zeroline": False,
-        "automargin": True,
-        "ticks": "outside",
-        "tickcolor": "@grid",
-        "ticklen": 4,
-    }
-
-
-def _layout(xaxis: Figure, yaxis: Figure, *, legend: bool = True) -> Figure:
-    return {
-        "xaxis": xaxis,
-        "yaxis": yaxis,
-        "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": {"size": 12}},
-        "margin": {"l": 8, "r": 14, "t": 14, "b": 8},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": "@ink", "size": 13},
-        "hoverlabel": {"bgcolor": "@hover", "bordercolor": "@axis", "font": {"color": "@ink"}},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "@predicted", "activecolor": "@ink"},
-        "hovermode": "closest",
-        "dragmode": "zoom",
-    }
 
 
 def spread_text(p10_ms: float | None, p90_ms: float | None) -> str:

@@ -4,7 +4,7 @@ give equal files."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bnas.space import SubnetConfig
 
@@ -97,3 +97,46 @@ class Report:
     space: dict[str, Any] = field(hash=False)
     loss_points: float = 1.0
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A number of a training by global step, all finite; `better` says which of two values is the better one."""
+
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    better: Literal["higher", "lower"] | None = None
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step and the value of the best point, the first of equal ones."""
+        if self.better is None or not self.values:
+            return None
+        value = max(self.values) if self.better == "higher" else min(self.values)
+        return self.steps[self.values.index(value)], value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How one training of a run went so far. Curves called `metric/subnet` belong together.
+
+    macs: of the subnets that it drew. ends: names of its stages that have ended, or begun, and their last steps so far.
+    """
+
+    name: str
+    curves: tuple[Curve, ...]
+    macs: tuple[float, ...] = ()
+    ends: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def last_step(self) -> int:
+        return max((curve.steps[-1] for curve in self.curves if curve.steps), default=0)
+
+    @property
+    def groups(self) -> dict[str, list[Curve]]:
+        """Curves by what they show: by the metric, or by their own name."""
+        found: dict[str, list[Curve]] = {}
+        for curve in self.curves:
+            found.setdefault(curve.name.partition("/")[0], []).append(curve)
+        return found

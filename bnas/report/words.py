@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import floor, log10
 
-from bnas.report.types import Report, SubnetReport
+from bnas.report.types import Curve, Report, SubnetReport
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -21,6 +21,25 @@ def short(value: float) -> str:
         if abs(value) >= 0.9995 * limit:
             return f"{significant(value / limit)} {prefix}"
     return f"{value:.0f}"
+
+
+def number(value: float) -> str:
+    """Any number in few characters: 93.25, 0.4127, 0.0005, 1,482, 3.2e-07."""
+    if value == 0 or 1e-4 <= abs(value) < 1000:
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
+def curve_cells(curve: Curve) -> tuple[str, str, str, str, str]:
+    """Number of points, first value, last value, best value, and the step of that one."""
+    best = curve.best
+    return (
+        f"{len(curve.values):,}",
+        number(curve.values[0]),
+        number(curve.values[-1]),
+        "–" if best is None else number(best[1]),
+        "–" if best is None else f"{best[0]:,}",
+    )
 
 
 def size(size_bytes: int) -> str:

@@ -8,6 +8,7 @@ from bnas.graph.facts import ChannelGraph
 from bnas.space.check import check_fits
 from bnas.space.config import SubnetConfig
 from bnas.space.derive import DIMENSIONS, derive_space
+from bnas.space.macs import macs_of
 from bnas.space.resolution import RESOLUTION, possible_sizes, resized, resolution_of
 from bnas.space.rules import SpaceRules
 from bnas.space.shape import Shape, shape_of
@@ -28,6 +29,7 @@ __all__ = [
     "costs",
     "derive_space",
     "layer_costs",
+    "macs_of",
     "possible_sizes",
     "resized",
     "resolution_of",

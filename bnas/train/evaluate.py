@@ -53,7 +53,7 @@ def evaluate(
 def evaluate_subnet(
     extract: Callable[[SubnetConfig], nn.Module],
     config: SubnetConfig,
-    recalibration_batches: Iterable[tuple[Tensor, Tensor]],
+    recalibration_batches: Iterable[tuple[Tensor, Tensor]] | None,
     images: Images,
     *,
     batch_size: int = 250,
@@ -62,7 +62,8 @@ def evaluate_subnet(
 ) -> float:
     """The task's metric of one subnet, in percent: extract a plain module, recalibrate it, evaluate it.
 
-    Images have the config's resolution, where it has one.
+    Images have the config's resolution, where it has one. Without `recalibration_batches` (None) batch norms
+    have the statistics that training left, a mixture of all subnets'.
     The supernet behind `extract` does not change.
 
     Raises:
@@ -71,7 +72,8 @@ def evaluate_subnet(
     subnet = extract(config).to(memory_format=torch.channels_last)
     with autocast(precision, device_of(subnet)):
         size = resolution_of(config)
-        recalibrate(subnet, recalibration_batches, resolution=size)
+        if recalibration_batches is not None:
+            recalibrate(subnet, recalibration_batches, resolution=size)
         return evaluate(subnet, images, batch_size=batch_size, task=task, resolution=size)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from bnas.errors import DataError
 from bnas.graph.trace import eval_mode
@@ -52,6 +53,24 @@ def recalibrate(
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+
+
+@contextmanager
+def still_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, forward passes in training mode change no batch norm's buffers: they are put back, bit by bit."""
+    norms = [module for module in model.modules() if isinstance(module, _NormBase)]
+    before = [
+        (norm, name, buffer, buffer.clone())
+        for norm in norms
+        for name, buffer in norm._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for norm, name, buffer, own in before:
+            buffer.data.copy_(own)  # past autograd, which may hold the buffer for a backward pass to come
+            norm._buffers[name] = buffer
 
 
 def device_of(model: nn.Module) -> torch.device:

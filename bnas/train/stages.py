@@ -1,4 +1,4 @@
-"""What is trained when: stages, and the options of the two trainings.
+"""What is trained when: the stages of a training.
 
 A stage opens some of the search space's dims, trains for some epochs on its own learning-rate schedule,
 and hands the weights on to the next one. Opening depth before width is progressive shrinking (Cai et al.
@@ -8,37 +8,34 @@ training of BigNAS (Yu et al. 2020).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import cos, isfinite, pi
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from bnas.errors import ConfigError, SpaceError, did_you_mean
-from bnas.supernet import IMPORTANCE
-from bnas.train.precision import Precision
+from bnas.train.optimizers import OPTIMIZERS
 from bnas.train.sampling import SAMPLINGS, first_open
-from bnas.train.task import TASKS
+from bnas.train.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from bnas.space import SearchSpace
 
-# share of the stage's learning rate, by the share of the stage (after warm-up) that is done, 0 <= done < 1
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda done: (1 + cos(pi * done)) / 2,  # Loshchilov & Hutter 2017, eq. 5, one cycle down to 0
-    "constant": lambda done: 1.0,
-}
+LATER = {"plain": "unless default"}  # options that came later: those of older runs keep their digest
 
 
-def _positive(x: float) -> bool:
+def is_positive(x: float) -> bool:
     return isfinite(x) and x > 0
 
 
-def _check(holds: bool, option: str, requirement: str, got: object) -> None:
+def check(holds: bool, option: str, requirement: str, got: object) -> None:
+    """Raise ConfigError unless an option's requirement holds."""
     if not holds:
         raise ConfigError(f"{option}: {requirement}, got {got!r}")
 
 
-def _known(option: str, name: str, table: Mapping[str, object]) -> None:
+def known(option: str, name: str, table: Mapping[str, object]) -> None:
+    """Raise ConfigError unless the option's value is a key of its table."""
     if name not in table:
         raise ConfigError(f"{option}: no such {option} {name!r}{did_you_mean(name, table)}")
 
@@ -49,135 +46,81 @@ class Stage:
 
     dims: how many values of a dim are open, counted from the largest, in each of its choices; 0 opens all.
         A dim that is not named stays at its largest value.
-    epochs: passes over the training images; may be a fraction.
-    lr: learning rate after warm-up. warmup_epochs: epochs of linear warm-up at the stage's start.
-    schedule: a key of SCHEDULES, from the end of warm-up to the end of the stage.
+    epochs: passes over the training images; may be a fraction. steps: that many steps instead.
+    lr: learning rate after warm-up. warmup_epochs: epochs of linear warm-up at the stage's start;
+        warmup_steps: that many steps instead.
+    schedule: a key of SCHEDULES, from the end of warm-up to the end of the stage. lr_end: least share of lr
+        ("cosine", "exponential"); milestones: shares of the stage after warm-up at which lr is multiplied by
+        gamma ("multistep"); "exponential" falls to gamma.
+    optimizer: a key of OPTIMIZERS for this stage; null: that of the training.
     reorder: sort the channels by importance once, before the first step.
+    recalibrate_images: training images that batch norms are recalibrated on before a subnet is evaluated in
+        this stage; null: as for the whole training; 0: subnets are evaluated with the statistics that training left.
     sampling: a key of SAMPLINGS, which subnets a step trains; subnets_per_step counts them all.
+    candidates: of how many subnets of like MACs the best or the worst is trained ("best_up", "worst_up").
     """
 
     name: str
     dims: Mapping[str, int] = field(default_factory=dict)
     epochs: float = 1.0
+    steps: int | None = field(default=None, metadata=LATER)
     lr: float = 0.01
     warmup_epochs: float = 0.0
+    warmup_steps: int | None = field(default=None, metadata=LATER)
     schedule: str = "cosine"
+    lr_end: float = field(default=0.0, metadata=LATER)
+    milestones: tuple[float, ...] = field(default=(), metadata=LATER)
+    gamma: float = field(default=0.1, metadata=LATER)
+    optimizer: str | None = field(default=None, metadata=LATER)
     reorder: bool = False
+    recalibrate_images: int | None = field(default=None, metadata=LATER)
     sampling: str = "random"
     subnets_per_step: int = 1
+    candidates: int = field(default=3, metadata=LATER)
 
     def __post_init__(self) -> None:
-        _check(bool(self.name), "name", "must not be empty", self.name)
-        _check(_positive(self.epochs), "epochs", "must be above 0", self.epochs)
-        _check(_positive(self.lr), "lr", "must be above 0", self.lr)
-        warm = 0 <= self.warmup_epochs <= self.epochs
-        _check(warm, "warmup_epochs", f"must be from 0 to epochs ({self.epochs:g})", self.warmup_epochs)
+        check(bool(self.name), "name", "must not be empty", self.name)
+        check(is_positive(self.epochs), "epochs", "must be above 0", self.epochs)
+        check(self.steps is None or self.steps > 0, "steps", "must be above 0, or null", self.steps)
+        check(is_positive(self.lr), "lr", "must be above 0", self.lr)
+        self._check_warmup()
         for dim, count in self.dims.items():
-            _check(count >= 0, f"dims.{dim}", "must be 0 (all) or the number of open values", count)
-        _known("schedule", self.schedule, SCHEDULES)
-        _known("sampling", self.sampling, SAMPLINGS)
-        fewest = SAMPLINGS[self.sampling].fewest
-        enough = self.subnets_per_step >= fewest
-        requirement = f"must be at least {fewest} with sampling '{self.sampling}'"
-        _check(enough, "subnets_per_step", requirement, self.subnets_per_step)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """What both trainings have in common: SGD with Nesterov momentum, and how the loop runs.
-
-    weight_decay: on weights only, never on biases and norm layers.
-    clip_norm: largest L2 norm of the gradient of all parameters together; null does not clip.
-    augment: augment the training images, in the way their data set does it.
-    precision: "auto" is bfloat16 where the processor multiplies it natively, else float32.
-    checkpoint_seconds: time between checkpoints within a stage; each stage also starts and ends with one.
-    task: a key of bnas.train.TASKS.
-    """
-
-    batch_size: int = 128
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    augment: bool = True
-    precision: Precision = "auto"
-    checkpoint_seconds: float = 60.0
-    task: str = "classification"
-
-    def __post_init__(self) -> None:
-        _check(self.batch_size >= 2, "batch_size", "must be at least 2 (batch norm)", self.batch_size)
-        _check(0 <= self.momentum < 1, "momentum", "must be from 0 to below 1", self.momentum)
-        decay = self.weight_decay
-        _check(isfinite(decay) and decay >= 0, "weight_decay", "must be 0 or more", decay)
-        smoothing = self.label_smoothing
-        _check(0 <= smoothing < 1, "label_smoothing", "must be from 0 to below 1", smoothing)
-        clip = self.clip_norm
-        _check(clip is None or _positive(clip), "clip_norm", "must be above 0, or null", clip)
-        seconds = self.checkpoint_seconds
-        _check(seconds >= 0, "checkpoint_seconds", "must be 0 or more", seconds)
-        _known("task", self.task, TASKS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig(LoopConfig):
-    """Training of the plain network, where no weights are given: one stage."""
-
-    epochs: float = 10.0
-    lr: float = 0.1
-    warmup_epochs: float = 0.5
-    schedule: str = "cosine"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.as_stage()  # checks its options
-
-    def as_stage(self) -> Stage:
-        """The one stage, which opens nothing."""
-        return Stage(
-            name="pretrain",
-            epochs=self.epochs,
-            lr=self.lr,
-            warmup_epochs=self.warmup_epochs,
-            schedule=self.schedule,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig(LoopConfig):
-    """Training of the supernet, stage by stage.
-
-    distill: share of the loss that is the teacher's soft labels; the labels get the rest. Without a teacher
-        the labels get all of it.
-    temperature: of the soft labels (Hinton et al. 2015).
-    recalibrate_images: training images that batch-norm statistics are computed from, before a subnet is
-        evaluated.
-    importance: what stages with `reorder` sort channels by: a key of bnas.supernet.IMPORTANCE (those that run
-        the network do so on the recalibration images), or a file of scores (.json, .safetensors).
-    """
-
-    stages: tuple[Stage, ...] = (
-        Stage(name="depth", dims={"depth": 0}, epochs=2.0, lr=0.02),
-        Stage(name="depth-width", dims={"depth": 0, "width": 0}, epochs=4.0, lr=0.02, reorder=True),
-    )
-    distill: float = 0.5
-    temperature: float = 1.0
-    recalibrate_images: int = 1024
-    importance: str = "l1"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(bool(self.stages), "stages", "must have at least one stage", self.stages)
-        names = [stage.name for stage in self.stages]
-        for index, name in enumerate(names):
-            first = names.index(name)
-            distinct = first == index
-            _check(distinct, f"stages[{index}].name", f"must differ from that of stages[{first}]", name)
-        _check(0 <= self.distill <= 1, "distill", "must be from 0 to 1", self.distill)
-        _check(_positive(self.temperature), "temperature", "must be above 0", self.temperature)
+            check(count >= 0, f"dims.{dim}", "must be 0 (all) or the number of open values", count)
+        known("schedule", self.schedule, SCHEDULES)
+        check(0 <= self.lr_end <= 1, "lr_end", "must be from 0 to 1", self.lr_end)
+        check(is_positive(self.gamma) and self.gamma <= 1, "gamma", "must be above 0, at most 1", self.gamma)
+        rising = all(0 < a < 1 for a in self.milestones) and list(self.milestones) == sorted(self.milestones)
+        check(rising, "milestones", "must be rising shares of the stage, between 0 and 1", self.milestones)
+        steps = self.schedule != "multistep" or bool(self.milestones)
+        check(steps, "milestones", "must be given with schedule 'multistep'", self.milestones)
+        if self.optimizer is not None:
+            known("optimizer", self.optimizer, OPTIMIZERS)
         images = self.recalibrate_images
-        _check(images >= 2, "recalibrate_images", "must be at least 2", images)
-        if not self.importance.endswith((".json", ".safetensors")):
-            _known("importance", self.importance, IMPORTANCE)
+        enough = images is None or images == 0 or images >= 2
+        check(enough, "recalibrate_images", "must be 0, at least 2, or null", images)
+        known("sampling", self.sampling, SAMPLINGS)
+        fewest = SAMPLINGS[self.sampling].fewest
+        requirement = f"must be at least {fewest} with sampling '{self.sampling}'"
+        check(self.subnets_per_step >= fewest, "subnets_per_step", requirement, self.subnets_per_step)
+        check(self.candidates >= 2, "candidates", "must be at least 2", self.candidates)
+
+    def _check_warmup(self) -> None:
+        if self.warmup_steps is not None:
+            told = "needs steps; give warmup_epochs with epochs"
+            check(self.steps is not None, "warmup_steps", told, self.warmup_steps)
+            allowed = f"must be from 0 to steps ({self.steps})"
+            check(0 <= self.warmup_steps <= (self.steps or 0), "warmup_steps", allowed, self.warmup_steps)
+        requirement = "must be 0 with steps; give warmup_steps"
+        check(self.steps is None or self.warmup_epochs == 0, "warmup_epochs", requirement, self.warmup_epochs)
+        warm = 0 <= self.warmup_epochs <= self.epochs
+        check(warm, "warmup_epochs", f"must be from 0 to epochs ({self.epochs:g})", self.warmup_epochs)
+
+    @property
+    def warmup(self) -> float:
+        """Warm-up as a share of the stage."""
+        if self.steps is not None:
+            return (self.warmup_steps or 0) / self.steps
+        return self.warmup_epochs / self.epochs
 
 
 def validate_stages(stages: Sequence[Stage], space: SearchSpace, where: str = "train.stages") -> None:
@@ -207,14 +150,6 @@ def never_opened(stages: Sequence[Stage], space: SearchSpace) -> tuple[str, ...]
     return tuple(name for name, first in fewest.items() if first > 0)
 
 
-def learning_rate(stage: Stage, step: int, steps: int) -> float:
-    """Learning rate of step `step` (from 0) of a stage of `steps`: linear warm-up, then the schedule."""
-    warm = round(steps * stage.warmup_epochs / stage.epochs)
-    if step < warm:
-        return stage.lr * (step + 1) / (warm + 1)
-    return stage.lr * SCHEDULES[stage.schedule]((step - warm) / max(steps - warm, 1))
-
-
 def steps_per_epoch(images: int, batch_size: int) -> int:
     """Whole batches in one pass; the images left over are other ones in every epoch."""
     return max(1, images // batch_size)
@@ -222,4 +157,6 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 def stage_steps(stage: Stage, images: int, batch_size: int) -> int:
     """Steps of a stage on so many training images, at least 1."""
+    if stage.steps is not None:
+        return stage.steps
     return max(1, round(stage.epochs * steps_per_epoch(images, batch_size)))

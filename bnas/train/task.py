@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from bnas.errors import DataError
-from bnas.train.distill import soft_label_loss
 
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, "Going deeper with convolutions", section 5
 
@@ -19,32 +18,68 @@ AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, "Going deeper with convolutions",
 class Task:
     """Functions over a network's outputs (whatever it returns) and a batch's labels.
 
-    loss: (outputs, labels, label smoothing) to a scalar.
-    distill: (outputs, teacher's outputs, temperature) to a scalar.
+    loss: (outputs, labels, label smoothing) to a scalar. Labels are whatever the metric reads, or of the
+        kind that mixing images makes of them.
+    distill: (outputs, teacher's outputs, divergence of two tensors of logits) to a scalar.
     metric: (outputs, labels) of all batches of a split to one number, named `metric_name`, unit included.
     """
 
     name: str
     loss: Callable[[Any, Tensor, float], Tensor]
-    distill: Callable[[Any, Any, float], Tensor]
+    distill: Callable[[Any, Any, Callable[[Tensor, Tensor], Tensor]], Tensor]
     metric: Callable[[Iterable[tuple[Any, Tensor]]], float]
     metric_name: str
     higher_is_better: bool = True
 
 
 def classification_loss(outputs: Any, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Cross entropy; auxiliary heads of GoogLeNet and Inception count 0.3 each."""
+    """Cross entropy; auxiliary heads of GoogLeNet and Inception count 0.3 each.
+
+    Labels are class indices, int64 [n], or probabilities of the classes, float [n, classes], which sum to 1.
+
+    Raises:
+        DataError: a label is not one of the network's classes (on a GPU, torch's own error comes instead).
+    """
     logits, auxiliary = heads(outputs)
-    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    loss = _cross_entropy(logits, labels, label_smoothing)
     for head in auxiliary:
-        other = functional.cross_entropy(head.float(), labels, label_smoothing=label_smoothing)
-        loss = loss + AUXILIARY_WEIGHT * other
+        loss = loss + AUXILIARY_WEIGHT * _cross_entropy(head, labels, label_smoothing)
     return loss
 
 
-def classification_distill(outputs: Any, teacher_outputs: Any, temperature: float) -> Tensor:
-    """Soft labels of the main heads; see `soft_label_loss`."""
-    return soft_label_loss(heads(outputs)[0], heads(teacher_outputs)[0], temperature)
+def _cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    try:
+        return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    except (IndexError, RuntimeError, ValueError):
+        check_labels(labels, logits.shape[-1])
+        raise
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Check that labels, indices [n] or probabilities [n, classes], are of so many classes.
+
+    Raises:
+        DataError: one is not.
+    """
+    if labels.dim() == 2 and labels.shape[1] != classes:
+        raise DataError(
+            f"labels: {labels.shape[1]} probabilities for each image, the network has {classes} classes"
+        )
+    if labels.dim() == 1:
+        wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+        if len(wrong):
+            first = int(wrong[0])
+            raise DataError(
+                f"labels: {int(labels[first])} of image {first} of the batch is not one of the network's classes, "
+                f"0 to {classes - 1}"
+            )
+
+
+def classification_distill(
+    outputs: Any, teacher_outputs: Any, divergence: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The divergence of the main heads."""
+    return divergence(heads(outputs)[0], heads(teacher_outputs)[0])
 
 
 def top1_percent(results: Iterable[tuple[Any, Tensor]]) -> float:

@@ -62,7 +62,7 @@ def test_augmentation_is_fixed_by_its_seed_and_changes_with_it() -> None:
 def test_every_augmented_image_is_a_shifted_maybe_mirrored_one() -> None:
     """Witness: each result is looked for among all 25 shifts of both mirror images, made one by one."""
     pixels = made().pixels.float().unsqueeze(1)
-    result = shift_and_flip(pixels, np.random.default_rng(0), max_shift=2, flip=True)
+    result = shift_and_flip(pixels, np.random.default_rng(0).random((20, 3)), max_shift=2, flip=True)
     found = set()
     for image, moved in zip(pixels, result, strict=True):
         for flipped in (False, True):
@@ -77,6 +77,51 @@ def test_every_augmented_image_is_a_shifted_maybe_mirrored_one() -> None:
     assert {0, 4} <= {dy for _, _, dy, _ in found}
     assert {0, 4} <= {dx for _, _, _, dx in found}
     assert len({(dy, dx) for _, _, dy, dx in found}) > 10, "the two directions are drawn apart"
+
+
+@pytest.mark.parametrize("size", [6, 8, 12])
+@pytest.mark.parametrize("operations", [0, 2])
+@pytest.mark.parametrize("parts", [1, 2, 5, 20])
+def test_shares_of_a_batch_are_the_batch_cut_in_shares(size: int, operations: int, parts: int) -> None:
+    images = made(size=size, rand_augment=operations, channels=3)
+    order = np.random.default_rng(1).permutation(20).tolist()
+    whole, labels = images.batch(order, augment=7)
+    each = 20 // parts
+    shares = [images.batch(order[i : i + each], augment=7, first=i) for i in range(0, 20, each)]
+    assert torch.equal(whole, torch.cat([share for share, _ in shares]))
+    assert torch.equal(labels, torch.cat([own for _, own in shares]))
+
+
+def test_equal_images_at_two_places_are_augmented_apart() -> None:
+    moved, _ = made().batch([4] * 20, augment=0)
+    assert len({tuple(image.flatten().tolist()) for image in moved}) > 10
+
+
+def test_grey_levels_are_not_changed_by_shifts_in_bytes() -> None:
+    """Witness: normalisation of one image as the formula says, with torch's float32."""
+    images = made(flip=False, max_shift=0)
+    expected = images.pixels.float().div(255).sub(0.5).div(0.25)[:, None]
+    assert torch.equal(images.batch(range(20))[0], expected)
+    assert torch.equal(images.batch(range(20), augment=3)[0], expected)
+
+
+def test_rand_augment_changes_the_stored_grey_levels() -> None:
+    images = made(flip=False, max_shift=0, rand_augment=1, magnitude=20)
+    moved, _ = images.batch(range(20), augment=5)
+    levels = (moved * 0.25 + 0.5).mul(255).round()
+    unchanged = [torch.equal(a[0], b.float()) for a, b in zip(levels, images.pixels, strict=True)]
+    assert 0 < sum(unchanged) < 12, "Identity, Color on grey and a few more change nothing; the others do"
+    assert torch.equal(moved, images.batch(range(20), augment=5)[0])
+    assert not torch.equal(moved, images.batch(range(20), augment=6)[0])
+    assert torch.equal(images.batch(range(20))[0], made().batch(range(20))[0]), "only where it is asked for"
+
+
+def test_rand_augment_leaves_shifts_and_flips_as_they_were() -> None:
+    """At magnitude 0, of the operations only equalising ones and Solarize do anything."""
+    plain, _ = made().batch(range(20), augment=2)
+    more, _ = made(rand_augment=1, magnitude=0).batch(range(20), augment=2)
+    same = [torch.equal(a, b) for a, b in zip(plain, more, strict=True)]
+    assert 10 <= sum(same) < 20
 
 
 def test_without_flip_and_shift_nothing_is_changed() -> None:

@@ -12,7 +12,7 @@ import torch
 from bnas.data import Batch, DataConfig, batches, epoch_order
 from bnas.data.splits import split_indices, stratified
 from bnas.errors import ConfigError, DataError
-from bnas.plain import from_plain
+from bnas.plain import from_plain, to_plain
 
 
 @dataclass
@@ -23,13 +23,17 @@ class Counted:
     shape: tuple[int, int, int] = (1, 1, 1)
     fails_at: int = -1
     asked: list[tuple[list[int], int | None]] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
     threads: set[str] = field(default_factory=set)
+    torch_threads: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return 10
 
-    def batch(self, indices: Sequence[int], *, augment: int | None = None) -> Batch:
+    def batch(self, indices: Sequence[int], *, augment: int | None = None, first: int = 0) -> Batch:
         self.asked.append((list(indices), augment))
+        self.firsts.append(first)
+        self.torch_threads.add(torch.get_num_threads())
         self.threads.add(threading.current_thread().name)
         if self.fails_at in indices:
             raise DataError(f"image {self.fails_at} is damaged")
@@ -96,6 +100,75 @@ def test_a_batch_size_below_one_is_refused_at_once() -> None:
         batches(Counted(), 0)
 
 
+def test_torch_works_with_one_thread_in_the_background_and_with_all_elsewhere() -> None:
+    images, before = Counted(), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        list(batches(images, 4))
+        elsewhere = []
+        thread = threading.Thread(target=lambda: elsewhere.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert images.torch_threads == {1}
+        assert torch.get_num_threads() == 3
+        assert elsewhere == [3]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_shares_are_the_batches_cut_in_equal_parts(size: int) -> None:
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    whole = values(list(batches(Counted(), 7, order=order)))
+    shares = [values(list(batches(Counted(), 7, order=order, share=(rank, size)))) for rank in range(size)]
+    for number, batch in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert len({len(part) for part in parts}) == 1
+        together = [value for part in parts for value in part]
+        assert together == batch[: len(together)]
+        assert len(batch) - len(together) < size
+
+
+def test_a_share_is_told_its_place_in_the_batch_and_the_seed_of_the_whole() -> None:
+    images = Counted()
+    made = list(batches(images, 4, augment=lambda number: 100 + number, share=(1, 2), start=1))
+    assert values(made) == [[6, 7], [9]]
+    assert images.asked == [([6, 7], 101), ([9], 102)]
+    assert images.firsts == [2, 1]
+
+
+def test_images_that_know_nothing_of_shares_do_for_one_process() -> None:
+    class Own(Counted):
+        def batch(self, indices: Sequence[int], *, augment: int | None = None) -> Batch:  # type: ignore[override]
+            return super().batch(indices, augment=augment)
+
+    assert values(list(batches(Own(), 5))) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+
+
+@pytest.mark.parametrize(("batch_size", "images"), [(2, 10), (4, 10), (16, 2)])
+def test_no_process_gets_an_empty_share(batch_size: int, images: int) -> None:
+    with pytest.raises(DataError, match="a batch of 2 images cannot be shared by 3 processes: use fewer"):
+        batches(Counted(), batch_size, order=range(images), share=(0, 3))
+
+
+def test_nothing_is_wrong_with_sharing_out_no_batches() -> None:
+    assert list(batches(Counted(), 4, start=3, share=(0, 3))) == []
+    assert list(batches(Counted(), 4, order=[], share=(0, 3))) == []
+
+
+@pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 0)])
+def test_a_share_that_there_is_not(share: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError, match=f"share: rank must be from 0 to {share[1] - 1}, got {share[0]}"):
+        batches(Counted(), 2, share=share)
+
+
+def test_a_label_that_is_no_class_is_named_where_its_batch_is_due() -> None:
+    ahead = batches(Counted(classes=("even",)), 2, order=[0, 2, 4, 3])
+    assert values([next(ahead)]) == [[0, 2]]
+    with pytest.raises(DataError, match="image 3 of the split has label 1; allowed: 0 to 0"):
+        next(ahead)
+
+
 def test_epoch_order_is_a_permutation_fixed_by_seed_and_epoch() -> None:
     order = epoch_order(50, 0, 0)
     assert sorted(order) == list(range(50))
@@ -156,6 +229,9 @@ def test_more_images_than_there_are_is_an_error(wanted: dict[str, int], text: st
         ({"val_images": 0}, "val_images: must be at least 1, got 0"),
         ({"max_shift": -1}, "max_shift: must be at least 0, got -1"),
         ({"max_shift": 32}, "max_shift: must be below size=32, got 32"),
+        ({"rand_augment": -1}, "rand_augment: must be at least 0, got -1"),
+        ({"rand_augment_magnitude": -1}, "rand_augment_magnitude: must be at least 0, got -1"),
+        ({"rand_augment_magnitude": 31}, "rand_augment_magnitude: must be at most 30, got 31"),
     ],
 )
 def test_values_out_of_range_name_their_option(wrong: dict[str, int], text: str) -> None:
@@ -163,3 +239,22 @@ def test_values_out_of_range_name_their_option(wrong: dict[str, int], text: str)
         DataConfig(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=rf"^data\.{text}"):
         from_plain(DataConfig, wrong, "data")
+
+
+def test_options_at_their_defaults_leave_the_plain_form_as_it_was() -> None:
+    assert set(to_plain(DataConfig())) == {
+        *(
+            "name",
+            "root",
+            "size",
+            "channels",
+            "val_images",
+            "train_images",
+            "test_images",
+            "split_seed",
+            "flip",
+        ),
+        *("max_shift", "batch_workers"),
+    }
+    changed = DataConfig(rand_augment=2, rand_augment_magnitude=7, cache="there")
+    assert from_plain(DataConfig, to_plain(changed)) == changed

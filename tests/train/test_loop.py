@@ -12,16 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from toy import PRETRAIN, TRAIN, run, toy_data, toy_images, toy_net, toy_supernet
 
 from bnas.data import ImageSplits
 from bnas.errors import DataError, ModelError, RunError
-from bnas.space import SubnetConfig
-from bnas.supernet import Supernet
-from bnas.train import TrainConfig, loop, pretrain, train
-from bnas.train.loop import make_optimizer, train_step, training_batches
-from bnas.train.stages import Stage
+from bnas.train import Stage, TrainConfig, loop, pretrain, train
+from bnas.train.step import Stepped, train_step
 
 # 70 images in batches of 16 make 4 steps an epoch: 10 steps of pretraining; two stages of 6 of training
 STEPS = {"pretrain": 10, "train": 12}
@@ -53,19 +50,19 @@ class Killed(Exception):
     pass
 
 
-def at_step(number: int, act: Callable[[], None], *, after: bool) -> Callable[..., float]:
+def at_step(number: int, act: Callable[[], None], *, after: bool) -> Callable[..., Stepped]:
     """A `train_step` that calls `act` in the step with this number, before or after its work."""
     count = 0
 
-    def step(*args: Any) -> float:
+    def step(*args: Any) -> Stepped:
         nonlocal count
         count += 1
         if count - 1 == number and not after:
             act()
-        loss = train_step(*args)
+        made = train_step(*args)
         if count - 1 == number and after:
             act()
-        return loss
+        return made
 
     return step
 
@@ -144,9 +141,8 @@ def test_ctrl_c_finishes_the_step_and_its_checkpoint(
     monkeypatch.setattr(loop, "train_step", press)
     with pytest.raises(KeyboardInterrupt):
         run("train", tmp_path, seconds=NEVER)
-    assert max(path.name for path in tmp_path.iterdir()).startswith(
-        "01-00000002-"
-    )  # step 7 was the second's 1
+    newest = max(path.name for path in tmp_path.glob("0*.pt"))
+    assert newest.startswith("01-00000002-")  # step 7 was the second's 1
     monkeypatch.setattr(loop, "train_step", train_step)
     assert same(run("train", tmp_path, seconds=NEVER), undisturbed["train"])
 
@@ -157,7 +153,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     monkeypatch.setattr(loop, "train_step", at_step(9, kill, after=False))
     with pytest.raises(Killed):
         run("train", tmp_path, seconds=ALWAYS)
-    newest = max(tmp_path.iterdir())
+    newest = max(tmp_path.glob("0*.pt"))
     newest.write_bytes(newest.read_bytes()[:5000])
     monkeypatch.setattr(loop, "train_step", train_step)
     assert same(run("train", tmp_path, seconds=ALWAYS), undisturbed["train"])
@@ -195,7 +191,103 @@ def test_a_loss_that_is_not_finite_stops_and_is_never_saved(bad: float, tmp_path
     for path in tmp_path.iterdir():
         state = torch.load(path, weights_only=True)
         assert all(bool(value.isfinite().all()) for value in state["model"].values())
-        assert str(path) in message or path != max(tmp_path.iterdir())
+        assert str(path) in message or path != max(tmp_path.glob("0*.pt"))
+
+
+def train_toy(config: TrainConfig, folder: Path | None) -> dict[str, Tensor]:
+    supernet = toy_supernet()
+    train(supernet, toy_data(), config, seed=3, checkpoint=folder, teacher=toy_net())
+    return supernet.model.state_dict()
+
+
+EVERYTHING = {
+    "everything": {
+        "optimizer": "adamw",
+        "ema_decay": 0.9,
+        "accumulate": 2,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "recompute": True,
+        "evaluate_epochs": 0.5,
+        "patience": 3,
+        "watch": 1,
+        "teacher": "largest",
+        "divergence": "alpha",
+        "dropout": "largest",
+        "stages": (
+            Stage(name="depth", dims={"depth": 0}, epochs=1, lr=0.01, sampling="largest", subnets_per_step=2),
+            Stage(
+                name="all",
+                dims={"depth": 0, "width": 0},
+                steps=6,
+                warmup_steps=2,
+                lr=0.01,
+                optimizer="rmsprop",
+                sampling="best_up",
+                subnets_per_step=3,
+                reorder=True,
+            ),
+        ),
+    },
+    "float16": {"precision": "float16", "clip_norm": 1.0, "ema_decay": 0.8},
+}
+
+
+@pytest.mark.parametrize("options", EVERYTHING.values(), ids=EVERYTHING)
+def test_every_part_of_the_state_is_resumed(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TRAIN, checkpoint_seconds=ALWAYS, **options)
+    expected = train_toy(config, None)
+    number = 0
+    while number < 12:
+        monkeypatch.setattr(loop, "train_step", at_step(2, kill, after=number % 2 == 0))
+        try:
+            made = train_toy(config, tmp_path)
+            break
+        except Killed:
+            number += 1
+    assert number >= 3
+    assert same(made, expected)
+
+
+def test_a_stage_ends_early_when_no_evaluation_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = (Stage(name="still", steps=40, lr=1e-12),)
+    config = replace(
+        TRAIN, stages=stages, evaluate_epochs=0.5, patience=2, weight_decay=0.0, checkpoint_seconds=NEVER
+    )
+    counted: list[None] = []
+    monkeypatch.setattr(loop, "train_step", lambda *args: counted.append(None) or train_step(*args))
+    train_toy(config, tmp_path)
+    assert len(counted) == 6  # evaluated after 2, 4 and 6 steps: the first is the best, two are no better
+    assert any(path.name.startswith("best-00-00000002-") for path in tmp_path.iterdir())
+    counted.clear()
+    train_toy(config, tmp_path)
+    assert not counted
+
+
+def test_a_stage_ends_with_the_moving_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed here by hand from the weights after each step."""
+    stages = (Stage(name="s", steps=5, lr=0.05),)
+    seen: list[dict[str, Tensor]] = []
+
+    def watched(learner: Any, *args: Any) -> Stepped:
+        if not seen:
+            seen.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+        made = train_step(learner, *args)
+        seen.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
+        return made
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    final = train_toy(replace(TRAIN, stages=stages, ema_decay=0.3), None)
+    for name, first in seen[0].items():
+        average = first.double()
+        for step, own in enumerate(seen[1:], 1):
+            decay = min(0.3, step / (9 + step))
+            average = decay * average + (1 - decay) * own[name].double()
+        torch.testing.assert_close(final[name].double(), average, rtol=1e-5, atol=1e-7)
 
 
 def test_changed_settings_are_refused(tmp_path: Path) -> None:
@@ -214,99 +306,6 @@ def test_too_few_images_are_an_error() -> None:
     data = ImageSplits(name="few", train=toy_images(1, 1), val=toy_images(4, 2), test=toy_images(4, 3))
     with pytest.raises(DataError, match="1 images; at least 2"):
         pretrain(toy_net(), data, PRETRAIN, seed=0)
-
-
-def test_batches_of_a_step_do_not_depend_on_where_it_started() -> None:
-    images, stage = toy_images(70, 1), Stage(name="s", epochs=2.5)
-    every = list(training_batches(images, stage, TRAIN, 5, 0, 10))
-    assert [step for step, _, _ in every] == list(range(10))
-    for start in (1, 4, 7):
-        rest = list(training_batches(images, stage, TRAIN, 5, start, 10))
-        assert [step for step, _, _ in rest] == list(range(start, 10))
-        assert all(torch.equal(a[1], b[1]) for a, b in zip(rest, every[start:], strict=True))
-    plain = list(training_batches(images, stage, replace(TRAIN, augment=False), 5, 0, 4))
-    seen = {tuple(x.flatten().tolist()) for _, batch, _ in plain for x in batch}
-    assert len(seen) == 64  # no image twice in an epoch
-    assert not torch.equal(plain[0][1], every[0][1])
-    assert not torch.equal(every[0][1], every[4][1])  # the next epoch has another order
-
-
-def test_weight_decay_spares_biases_and_norms() -> None:
-    model = toy_net()
-    decayed, spared = make_optimizer(model, PRETRAIN).param_groups
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert {names[id(p)] for p in decayed["params"]} == {
-        "stem.weight",
-        "head.weight",
-        *(f"blocks.{i}.conv{j}.weight" for i in (0, 1) for j in (1, 2)),
-    }
-    assert len(spared["params"]) == len(names) - 6
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (PRETRAIN.weight_decay, 0.0)
-
-
-def learner_of(supernet: Supernet) -> loop.Learner:
-    def run_subnet(subnet: SubnetConfig | None, x: Tensor) -> Tensor:
-        assert subnet is not None
-        supernet.activate(subnet)
-        outputs: Tensor = supernet(x)
-        return outputs
-
-    return loop.Learner(
-        model=supernet.model,
-        subnets=lambda stage, step: (),
-        run=run_subnet,
-        criterion=lambda x, y: lambda outputs: nn.functional.cross_entropy(outputs, y),
-        begin=lambda stage: None,
-        end=lambda stage: {},
-    )
-
-
-def one_step(supernet: Supernet, *subnets: SubnetConfig, **options: Any) -> float:
-    """One step at learning rate 0.1 on 16 images; its loss."""
-    plain = {"momentum": 0.0, "weight_decay": 0.0, "precision": "float32"}
-    config = TrainConfig(**{**plain, **options})
-    optimizer = make_optimizer(supernet.model, config)
-    loop.set_learning_rate(optimizer, 0.1)
-    x, y = toy_images(16, 1).batch(range(16))
-    return train_step(learner_of(supernet), subnets, x, y, optimizer, config)
-
-
-def weights(supernet: Supernet) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in supernet.model.named_parameters()}
-
-
-def test_a_step_on_two_subnets_is_the_mean_of_their_steps() -> None:
-    space = toy_supernet().space
-    before = weights(toy_supernet())
-    moves, losses = [], []
-    for subnets in ((space.largest,), (space.smallest,), (space.largest, space.smallest)):
-        supernet = toy_supernet()
-        losses.append(one_step(supernet, *subnets))
-        moves.append({name: value - before[name] for name, value in weights(supernet).items()})
-    assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2)
-    for name in before:
-        torch.testing.assert_close(
-            moves[2][name], (moves[0][name] + moves[1][name]) / 2, rtol=1e-4, atol=1e-6
-        )
-
-
-def test_skipped_blocks_rest_while_inactive_channels_only_decay() -> None:
-    supernet = toy_supernet()
-    before = weights(supernet)
-    one_step(supernet, supernet.space.smallest, weight_decay=0.5)  # no block, 4 of the stem's 8 channels
-    after = weights(supernet)
-    assert all(torch.equal(after[name], before[name]) for name in after if name.startswith("blocks."))
-    decayed = before["stem.weight"] * (1 - 0.1 * 0.5)
-    torch.testing.assert_close(after["stem.weight"][4:], decayed[4:])
-    assert not torch.allclose(after["stem.weight"][:4], decayed[:4])
-
-
-def test_gradients_are_clipped_to_the_norm() -> None:
-    supernet = toy_supernet()
-    before = weights(supernet)
-    one_step(supernet, supernet.space.largest, clip_norm=0.01)
-    moves = [(value - before[name]).flatten() for name, value in weights(supernet).items()]
-    assert float(torch.cat(moves).norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
 def test_the_model_is_handed_back_contiguous_in_eval_mode_and_the_global_generator_untouched() -> None:

@@ -5,10 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from elastic_networks import Cat, build
 from torch import Tensor, nn
 
 from bnas.errors import DataError
 from bnas.train import recalibrate
+from bnas.train.norms import still_statistics
 
 
 def batches(*sizes: int) -> list[tuple[Tensor, Tensor]]:
@@ -72,3 +74,73 @@ def test_no_batches_is_an_error_and_changes_nothing() -> None:
         recalibrate(norm, [])
     assert norm.running_mean.tolist() == [9.0, 9.0]
     recalibrate(nn.Conv2d(2, 2, 1), [])  # has nothing to recalibrate
+
+
+# still_statistics
+
+
+def net_with_norms() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.BatchNorm2d(4, momentum=None),
+        nn.InstanceNorm2d(4, track_running_stats=True),
+        nn.BatchNorm2d(4, track_running_stats=False),
+    ).train()
+
+
+def test_statistics_stand_still_inside_only() -> None:
+    model, x = net_with_norms(), torch.randn(5, 2, 3, 3)
+    model(x)
+    before = copy.deepcopy(model.state_dict())
+    objects = [id(buffer) for buffer in model.buffers()]
+    with still_statistics(model), torch.no_grad():
+        inside = [model(x), model(x + 1)]
+    after = model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert [id(buffer) for buffer in model.buffers()] == objects
+    assert torch.equal(inside[0], model(x))  # as in training mode: with the batch's own statistics
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"1.running_mean", "1.running_var", "1.num_batches_tracked", "3.running_var"} <= changed
+
+
+def test_statistics_stand_still_also_after_an_error() -> None:
+    model = net_with_norms()
+    before = copy.deepcopy(model.state_dict())
+
+    def change_and_fail() -> None:
+        model(torch.randn(5, 2, 3, 3))
+        model[1].reset_running_stats()
+        model[2].running_mean = torch.ones(4)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), still_statistics(model):
+        change_and_fail()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_backward_pass_may_follow() -> None:
+    x, gradients = torch.randn(5, 2, 3, 3), []
+    for still in (True, False):
+        model = net_with_norms()
+        if still:
+            with still_statistics(model):
+                loss = model(x).pow(3).sum()
+        else:
+            loss = model(x).pow(3).sum()
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
+def test_statistics_of_elastic_norms_stand_still() -> None:
+    inputs = (torch.randn(3, 1, 6, 6),)
+    supernet = build(Cat(), inputs)  # its norm's active channels are gathered and written back
+    supernet.model.train()
+    before = copy.deepcopy(supernet.model.state_dict())
+    with still_statistics(supernet.model):
+        for subnet in (supernet.space.smallest, supernet.space.largest):
+            supernet.activate(subnet)
+            supernet(*inputs)
+    assert all(torch.equal(value, before[name]) for name, value in supernet.model.state_dict().items())

@@ -63,10 +63,12 @@ class ToyImages:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batch(self, indices: Sequence[int], *, augment: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, indices: Sequence[int], *, augment: int | None = None, first: int = 0
+    ) -> tuple[Tensor, Tensor]:
         x = self.x[list(indices)]
         if augment is not None:
-            noise = np.random.default_rng(augment).normal(size=x.shape)
+            noise = np.random.default_rng(augment).normal(size=(first + len(x), *x.shape[1:]))[first:]
             x = x + 0.2 * torch.from_numpy(noise).float()
         return x, self.y[list(indices)]
 
@@ -155,7 +157,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     step = loop.train_step
 
-    def slow_step(*args: object) -> float:
+    def slow_step(*args: object) -> object:
         time.sleep(0.05)  # so that a kill falls where the test wants it
         return step(*args)  # type: ignore[arg-type]
 
