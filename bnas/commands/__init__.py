@@ -18,9 +18,9 @@ def _later(module: str, function: str) -> Callable[[Invocation], None]:
 
 
 _STAGES = {
-    "pretrain": "get the original network: its published weights, or train it when there are none",
     "build": "trace the model and derive its search space; says what is elastic, what is frozen and why",
-    "train": "train the super-network stage by stage (does pretrain and build first where needed)",
+    "pretrain": "get the original network: its published weights, or train it when there are none",
+    "train": "train the super-network stage by stage (does build and pretrain first where needed)",
     "measure": "time sample subnets on this machine and fit the latency predictor",
     "search": "search accuracy against latency, then verify the front on this machine",
     "extract": "take the chosen subnets A, B and C out as plain modules",

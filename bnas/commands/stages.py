@@ -18,6 +18,7 @@ from bnas.config import RunConfig
 from bnas.errors import RunError
 from bnas.files import read_json, write_json
 from bnas.plain import digest
+from bnas.train import validate_stages
 from bnas.train.distributed import joined
 
 
@@ -29,6 +30,7 @@ class StageOf:
     needs; those in `implied` are done first where missing, of the others the person is told. `leaves` are the
     paths it writes before it is done; {hw} stands for the hardware's name. `idle` tells of options with which it
     does nothing; then what comes after it depends on what comes before, as in runs made without such a stage.
+    `fits` raises what the stage would raise of options that do not fit the search space, before anything slow is done.
     """
 
     name: str
@@ -37,23 +39,25 @@ class StageOf:
     implied: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
     idle: Callable[[RunConfig], bool] | None = None
+    fits: Callable[[Project], None] | None = None
 
 
 STAGES = {
     stage.name: stage
     for stage in (
+        StageOf(name="build", options=("seed", "model", "data", "space")),
         StageOf(
             name="pretrain",
             options=("seed", "model", "data", "pretrain"),
             leaves=("checkpoints/pretrain", "tensorboard/pretrain"),
         ),
-        StageOf(name="build", options=("seed", "model", "data", "space")),
         StageOf(
             name="train",
             options=("train",),
             after=("pretrain", "build"),
             implied=("pretrain", "build"),
             leaves=("checkpoints/train", "tensorboard/train"),
+            fits=lambda project: validate_stages(project.config.train.stages, project.space),
         ),
         StageOf(
             name="measure",
@@ -111,15 +115,25 @@ def _do_all(project: Project, invocation: Invocation) -> None:
         raise _changed(project, stale, "run")
     for stage in STAGES.values():
         _perform(project, stage, again=_is_stale(project, stage))
+        if stage.name == "build":
+            _check_fit(project, *STAGES.values())
 
 
 def _do(project: Project, stage: StageOf, *, force: bool) -> None:
-    for name in stage.after:
+    for name in sorted(stage.after, key=list(STAGES).index):
         _need(project, STAGES[name], implied=name in stage.implied, force=force)
+        if name == "build":
+            _check_fit(project, stage)
     stale = _is_stale(project, stage)
     if stale and not force:
         raise _changed(project, stage, stage.name)
     _perform(project, stage, again=stale or force)
+
+
+def _check_fit(project: Project, *stages: StageOf) -> None:
+    for stage in stages:
+        if stage.fits is not None:
+            stage.fits(project)
 
 
 def _need(project: Project, stage: StageOf, *, implied: bool, force: bool) -> None:

@@ -225,3 +225,11 @@ def test_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "goes on from here" in capsys.readouterr().err
     assert main(["build", "conf=quickstart"]) == 0
     assert json.loads((tmp_path / "runs/quickstart/stages.json").read_text())[0]["stage"] == "build"
+
+
+def test_stages_that_do_not_fit_the_space_are_refused_before_anything_slow(refused: Refused) -> None:
+    stages = "train.stages=[{name: a, dims: {kernel: 0}}]"
+    text = refused("train", "conf=quickstart", "data.train_images=200", "name=early", stages)
+    assert text == "train.stages[0].dims.kernel: the search space has no such dim; known: depth, width"
+    assert Path("runs/early/space.json").exists()
+    assert not Path("runs/early/weights").exists()  # nothing was pretrained for it

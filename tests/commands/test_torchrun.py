@@ -137,7 +137,7 @@ def test_one_process_writes(alone: Path, together: Path) -> None:
 
     assert names(together) == names(alone)
     ledger = json.loads((together / "runs/mini/stages.json").read_text())
-    assert [record["stage"] for record in ledger] == ["pretrain", "build", "train"]
+    assert [record["stage"] for record in ledger] == ["build", "pretrain", "train"]
 
 
 def test_a_bad_option_is_one_error(tmp_path: Path) -> None:
