@@ -7,7 +7,7 @@ the images. bnas's step is that of `bnas.train` on images that are ready (learni
 (one's time ÷ the other's in the same round). Peak memory is that of processes of their own.
 
 Nothing else should run meanwhile. OMP_WAIT_POLICY=PASSIVE, so that threads that wait leave the processor to others,
-is set by the program, which starts itself anew. About half an hour on two cores; --quick takes a few minutes, and
+is set by the program, which starts itself anew. About twenty minutes on two cores; --quick takes a few, and
 its figures show only that it runs.
 """
 
@@ -65,7 +65,7 @@ class Repeats:
     @property
     def timing(self) -> MeasureConfig:
         return MeasureConfig(
-            min_rounds=max(1, self.rounds // 2),
+            min_rounds=max(2, self.rounds // 2),
             max_rounds=self.rounds,
             block_ms=1.0,
             target_ratio_error_percent=0.2,
@@ -172,7 +172,7 @@ def _random(supernet: Supernet, case: Case, repeats: Repeats) -> Figures:
         "share_percent": _spread([100 * own / step for own, step in zip(both, steps, strict=True)]),
     }
     of_step = f"of {found['step_ms']['median']:.0f} ms"
-    print(f"{'  drawing and activating, % of a random step':<58}{_text(found['share_percent'])}  {of_step}")
+    print(f"{'  drawing and activating, % of a random step':<64}{_text(found['share_percent'])}  {of_step}")
     return found
 
 
@@ -189,7 +189,7 @@ def _memory(case: Case, repeats: Repeats, threads: int) -> Figures:
         found[kind] = _spread(ratios)
         what = f"  peak memory of {STEPS} steps, {kind} ÷ plain"
         print(
-            f"{what:<58}{_text(found[kind])}  of {found['peak_mib']['plain']['median']:.0f} MiB", flush=True
+            f"{what:<64}{_text(found[kind])}  of {found['peak_mib']['plain']['median']:.0f} MiB", flush=True
         )
     return found
 
@@ -202,7 +202,7 @@ def _whole(case: Case, repeats: Repeats) -> Figures:
     for peer, what in (("torchvision", "with torch's DataLoader"), ("ready", "without loading")):
         label = f"  images per second, bnas ÷ plain {what}"
         of_peer = f"of {found[peer]['median']:.1f}"
-        print(f"{label:<58}{_text(found[f'bnas ÷ {peer}'])}  {of_peer}", flush=True)
+        print(f"{label:<64}{_text(found[f'bnas ÷ {peer}'])}  {of_peer}", flush=True)
     return found
 
 
@@ -216,7 +216,7 @@ def _loading(size: int, device: str, repeats: Repeats) -> Figures:
         found[f"loading ÷ {subnet}"] = _spread(_ratios(speeds["loading"], speeds[subnet]))
         label = f"loading ÷ the {subnet}'s step, images per second, {size}²"
         of_subnet = f"of {found[subnet]['median']:.0f}"
-        print(f"{label:<58}{_text(found[f'loading ÷ {subnet}'])}  {of_subnet}", flush=True)
+        print(f"{label:<64}{_text(found[f'loading ÷ {subnet}'])}  {of_subnet}", flush=True)
     _free()
     return found
 
@@ -242,7 +242,7 @@ def _text(spread: dict[str, float]) -> str:
 
 def _line(what: str, timing: Timing, reference: Timing) -> None:
     text = f"{timing.ratio:.3f} ({timing.ratio_p10:.3f} … {timing.ratio_p90:.3f}; {timing.rounds})"
-    print(f"{what:<58}{text}  of {reference.latency_ms:.0f} ms", flush=True)
+    print(f"{what:<64}{text}  of {reference.latency_ms:.0f} ms", flush=True)
 
 
 def _free() -> None:

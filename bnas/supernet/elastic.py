@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _NormBase
 
 Index = slice | Tensor  # positions along an axis: a range, or positions in ascending order
@@ -82,6 +83,25 @@ def apply_cut(tensor: Tensor, cut: Cut | None) -> Tensor:
     return tensor[cut] if isinstance(cut, tuple) else cut(tensor)
 
 
+class _Part(torch.autograd.Function):
+    """A range of each leading axis, with one tensor of zeros for its gradient, laid out as the whole tensor.
+
+    torch's own slices make one for each axis, laid out plainly, which a channels-last parameter copies again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, cut: Slices) -> Tensor:
+        ctx.whole, ctx.cut = whole.detach(), cut
+        return whole[cut]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = torch.zeros_like(ctx.whole)
+        whole[ctx.cut] = gradient
+        return whole, None
+
+
 class ElasticNorm(Elastic):
     """A norm whose running statistics, where they are gathered copies, are written back after a forward."""
 
@@ -146,7 +166,11 @@ def _active(name: str) -> Any:
         cut = own["_cuts"].get(name)
         if cut is None or tensor is None:
             return tensor
-        return tensor[cut] if type(cut) is tuple else cut(tensor)
+        if type(cut) is not tuple:
+            return cut(tensor)
+        if tensor.requires_grad and tensor.dim() > 1 and torch.is_grad_enabled():
+            return _Part.apply(tensor, cut)
+        return tensor[cut]
 
     def put(self: nn.Module, value: Any) -> None:  # no parameter and no buffer: a plain attribute
         self.__dict__[name] = value

@@ -14,11 +14,11 @@ import torch
 
 from bnas import progress
 from bnas.data import Images, check_images
-from bnas.errors import DataError, ModelError
+from bnas.errors import DataError, ModelError, RunError
 from bnas.train.checkpoint import Checkpoints, Position
 from bnas.train.config import LoopConfig
 from bnas.train.curves import Curves
-from bnas.train.distributed import agreed, share_of, training_device, world
+from bnas.train.distributed import agreed, alike, share_of, training_device, world
 from bnas.train.feed import check_parts
 from bnas.train.interrupt import deferred_interrupt
 from bnas.train.layout import in_training
@@ -61,7 +61,11 @@ def fit(
     smallest = share_of(min(config.batch_size, len(images)), group) // config.accumulate
     check_parts(model, smallest, synchronized=config.sync_norms and group.size > 1)
     at, state = checkpoints.load()
-    agreed(False)  # nobody saves before all have loaded
+    if not alike(at.stage << 32 | at.step):  # nor does anybody save before all have loaded
+        raise RunError(
+            f"{checkpoints.folder} does not hold the same checkpoints for all processes; the run folder has to be on a "
+            "file system that all machines share: runs=/path/on/all/machines"
+        )
     if state is not None:
         model.load_state_dict(state["model"])
     if at.stage == len(stages):

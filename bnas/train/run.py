@@ -14,7 +14,7 @@ from bnas.data import Images
 from bnas.train.checkpoint import Checkpoints, Position
 from bnas.train.config import LoopConfig
 from bnas.train.curves import Curves
-from bnas.train.distributed import World, agreed
+from bnas.train.distributed import World, agreed, spread
 from bnas.train.ema import Ema
 from bnas.train.feed import to_device, training_batches
 from bnas.train.layout import set_memory_format
@@ -101,6 +101,9 @@ class StageState:
         model, config = run.learner.model, run.config
         if saved is None:
             run.learner.begin(stage)
+            spread(
+                model.state_dict().values()
+            )  # importance may order the channels otherwise on other processors
         if config.channels_last:
             set_memory_format(model, torch.channels_last)
         self.run, self.index, self.stage, self.at = run, index, stage, at

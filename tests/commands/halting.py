@@ -1,7 +1,7 @@
 """A plugin for tests under torchrun: ends the training at a chosen step of this process.
 
 HALT=25:kill and HALT=25:interrupt: as a power cut and as Ctrl-C (which torchrun gets). HALT=25:fail: process 1 meets
-an error of its own.
+an error of its own. Not when torchrun has restarted the processes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 from bnas.errors import DataError
 from bnas.train import loop
 
-at, _, how = os.environ.get("HALT", "0:").partition(":")
+restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+at, _, how = ("0", "", "") if restarted else os.environ.get("HALT", "0:").partition(":")
 remaining = int(at)
 real_step = loop.train_step
 
