@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,14 +15,18 @@ from bnas.data import ImageSplits
 from bnas.errors import ConfigError, SpaceError
 from bnas.supernet import extract_subnet
 from bnas.train import (
+    FinetuneConfig,
     Stage,
     TrainConfig,
     evaluate,
     evaluate_subnet,
+    finetune,
     pretrain,
     recalibration_batches,
     train,
 )
+from bnas.train.curves import read_history
+from bnas.train.precision import autocast
 
 DATA = ImageSplits(name="toy", train=toy_images(512, 1), val=toy_images(400, 2), test=toy_images(10, 3))
 STAGES = (
@@ -115,3 +120,69 @@ def test_an_importance_that_there_is_not() -> None:
     with pytest.raises(ConfigError, match="importance: no such importance 'tailor'; did you mean 'taylor'"):
         TrainConfig(importance="tailor")
     TrainConfig(importance="scores.json")
+
+
+SANDWICH = Stage(
+    name="all", dims={"depth": 0, "width": 0}, steps=4, lr=0.01, sampling="sandwich", subnets_per_step=3
+)
+
+
+@pytest.mark.parametrize("who", ["all", "largest"])
+def test_who_drops(who: str) -> None:
+    supernet = toy_supernet()
+    space, seen = supernet.space, set[tuple[bool, bool]]()
+    dropout = supernet.model.dropout
+
+    def see(module: nn.Module, inputs: object, outputs: object) -> None:
+        if module is dropout:  # and not that of an extracted subnet, which is evaluated
+            seen.add((supernet.active == space.largest, dropout.training))
+
+    dropout.register_forward_hook(see)
+    config = TrainConfig(stages=(SANDWICH,), batch_size=32, dropout=who)  # type: ignore[arg-type]
+    train(supernet, DATA, config, seed=0)
+    assert seen == {(True, True), (False, who == "all")}
+    assert not dropout.training
+
+
+def test_watched_subnets_are_the_same_at_every_evaluation(tmp_path: Path) -> None:
+    config = TrainConfig(
+        stages=(SANDWICH, replace(SANDWICH, name="again")), batch_size=32, watch=2, evaluate_epochs=2 / 16
+    )
+    runs = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        train(toy_supernet(), DATA, config, seed=0, tensorboard=folder)
+        runs.append(
+            [point.values for point in read_history(folder) if "top1_percent/random-1" in point.values]
+        )
+    assert runs[0] == runs[1]
+    names = {f"top1_percent/{name}" for name in ("largest", "smallest", "random-1", "random-2")}
+    assert len(runs[0]) == 4  # within each stage and at its end
+    assert all(names <= set(values) for values in runs[0])
+
+
+def test_a_stage_may_evaluate_with_the_statistics_that_training_left(
+    pretrained: nn.Module, tmp_path: Path
+) -> None:
+    """A mixture of all subnets', which recalibration replaces: the metrics differ."""
+    told = []
+    for images in (None, 0):
+        supernet, folder = toy_supernet(), tmp_path / str(images)
+        supernet.model.load_state_dict(pretrained.state_dict())
+        stages = (replace(SANDWICH, lr=1e-9, recalibrate_images=images),)
+        train(supernet, DATA, TrainConfig(stages=stages, batch_size=32), seed=0, tensorboard=folder)
+        values = {name: x for point in read_history(folder) for name, x in point.values.items()}
+        told.append(values["top1_percent/smallest"])
+    assert told[0] != told[1]
+    subnet = extract_subnet(supernet, supernet.space.smallest)
+    with autocast("auto", torch.device("cpu")):
+        assert told[1] == evaluate(subnet, DATA.val)
+
+
+def test_a_finetuned_subnet_gains_from_its_teacher(pretrained: nn.Module) -> None:
+    supernet = toy_supernet()
+    supernet.model.load_state_dict(pretrained.state_dict())
+    subnet = extract_subnet(supernet, supernet.space.smallest)
+    before = evaluate(subnet, DATA.val)
+    config = FinetuneConfig(epochs=4, lr=0.05, batch_size=32, distill=0.5)
+    finetune(subnet, DATA, config, seed=0, teacher=pretrained)
+    assert evaluate(subnet, DATA.val) > max(before + 3, 90)
