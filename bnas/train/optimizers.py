@@ -22,7 +22,9 @@ Groups = list[dict[str, Any]]  # torch's parameter groups: "params" and the opti
 def _sgd(groups: Groups, config: LoopConfig) -> Optimizer:
     """In one pass over the weights: a step on a small subnet still moves all of the weights that it has a part of."""
     weights = [parameter for group in groups for parameter in group["params"]]
-    fused = True if {weight.device.type for weight in weights} <= {"cpu", "cuda"} else None
+    # torch's fused step reads memory in order, past the ends of a weight that is a view of a larger tensor
+    dense = all(torch.empty_like(weight).stride() == weight.stride() for weight in weights)
+    fused = True if dense and {weight.device.type for weight in weights} <= {"cpu", "cuda"} else None
     momentum = config.momentum
     optimizer = SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=fused)
     if (

@@ -161,3 +161,17 @@ def test_what_has_no_gradient_rests(name: str) -> None:
         if not torch.equal(parameter, own)
     ]
     assert moved == ["head.weight"]
+
+
+def test_a_weight_that_is_a_view_leaves_its_surroundings_alone() -> None:
+    """torch's fused SGD writes past it."""
+    big = torch.ones(4, 5)
+    model = nn.Module()
+    model.weight = nn.Parameter(big[:, :3])
+    optimizer = make_optimizer(model, LoopConfig(weight_decay=0.0))
+    set_learning_rate(optimizer, 0.1)
+    for _ in range(2):
+        model.weight.grad = torch.full((4, 3), 2.0)
+        optimizer.step()
+    assert torch.equal(big[:, 3:], torch.ones(4, 2))
+    torch.testing.assert_close(big[:, :3], torch.full((4, 3), 1 - 0.1 * 2 * 1.9 - 0.1 * 2 * (1 + 0.9 * 1.9)))
