@@ -70,6 +70,17 @@ def from_plain(cls: type[T], data: Any, where: str = "") -> T:
     return cast(T, _read(cls, data, where))
 
 
+def flat(data: Any, path: str = "") -> dict[str, Any]:
+    """Nested plain mappings as one, by dotted path: {"train": {"lr": 0.1}} is {"train.lr": 0.1}."""
+    if not isinstance(data, Mapping):
+        return {path: data}
+    return {
+        name: value
+        for key, inner in data.items()
+        for name, value in flat(inner, f"{path}.{key}" if path else str(key)).items()
+    }
+
+
 def digest(x: Any) -> str:
     """16 hex characters of the SHA-256 of `x` as canonical JSON."""
     text = json.dumps(to_plain(x), sort_keys=True, separators=(",", ":"))

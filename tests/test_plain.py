@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnas.errors import ConfigError
-from bnas.plain import digest, from_plain, to_plain
+from bnas.plain import digest, flat, from_plain, to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,3 +216,8 @@ def test_the_digest_is_that_of_canonical_json() -> None:
     text = '{"kind":"ptq","samples":300}'
     assert digest(Ptq()) == hashlib.sha256(text.encode()).hexdigest()[:16]
     assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1}) != digest({"a": 2, "b": 2})
+
+
+def test_nested_mappings_by_dotted_path() -> None:
+    data = {"seed": 1, "train": {"lr": 0.1, "stages": [{"name": "a"}], "decay": {}}}
+    assert flat(data) == {"seed": 1, "train.lr": 0.1, "train.stages": [{"name": "a"}]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from bnas.commands.project import Made, Project, open_project
 from bnas.config import RunConfig
 from bnas.errors import RunError
 from bnas.files import read_json, write_json
-from bnas.plain import digest
+from bnas.plain import digest, flat
 from bnas.train import validate_stages
 from bnas.train.distributed import joined
 
@@ -236,7 +236,7 @@ def _begun(project: Project) -> dict[str, str]:
 
 
 def _changed(project: Project, stage: StageOf, command: str) -> RunError:
-    before, now = _flat(project.folder.config()), _flat(project.plain)
+    before, now = flat(project.folder.config()), flat(project.plain)
     keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
     what = ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys[:3])
     what = what or (
@@ -247,16 +247,6 @@ def _changed(project: Project, stage: StageOf, command: str) -> RunError:
         f"{project.folder}: '{stage.name}' was done with other options ({what}{more}); "
         f"choose another name (name=…), or do it again with these options: python -m bnas {command} --force"
     )
-
-
-def _flat(data: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(data, Mapping):
-        return {
-            key: value
-            for name, inner in data.items()
-            for key, value in _flat(inner, f"{path}.{name}" if path else str(name)).items()
-        }
-    return {path: data}
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bnas.errors import RunError
 from bnas.files import append_jsonl, read_jsonl
-from bnas.plain import to_plain
+from bnas.plain import flat, to_plain
 from bnas.search.objectives import Objective
 from bnas.search.proposals import SearchConfig
 from bnas.space import SubnetConfig
@@ -101,11 +101,4 @@ def _difference(stored: SearchBegun, now: SearchBegun) -> str:
 
 def _described(begun: SearchBegun) -> dict[str, Any]:
     goals = ", ".join(f"{goal.direction} {goal.name}" for goal in begun.objectives)
-    return _flat({**to_plain(begun), "objectives": goals})
-
-
-def _flat(plain: Any, where: str = "") -> dict[str, Any]:
-    if not isinstance(plain, Mapping):
-        return {where: plain}
-    prefix = f"{where}." if where else ""
-    return {name: x for key, value in plain.items() for name, x in _flat(value, f"{prefix}{key}").items()}
+    return flat({**to_plain(begun), "objectives": goals})

@@ -18,7 +18,7 @@ import numpy as np
 
 from bnas.errors import ConfigError, RunError
 from bnas.files import cannot_write, read_jsonl, write_text
-from bnas.plain import from_plain, to_plain
+from bnas.plain import flat, from_plain, to_plain
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -78,8 +78,9 @@ class Curves:
             return
         from torch.utils.tensorboard.summary import hparams
 
+        shown = {name: _told(option) for name, option in flat(to_plain(options)).items()}
         # not add_hparams, which would make a run of its own for them
-        for summary in hparams(_flat(to_plain(options)), dict(metrics)):  # type: ignore[no-untyped-call]
+        for summary in hparams(shown, dict(metrics)):  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         self.add(
             self._history.last_step,
@@ -169,12 +170,6 @@ def _readable(path: Path) -> list[Point]:
     return points
 
 
-def _flat(options: Any, path: str = "") -> dict[str, Any]:
-    """Nested plain data by dotted path; what is no number or text becomes JSON."""
-    if isinstance(options, Mapping):
-        return {
-            name: value
-            for key, inner in options.items()
-            for name, value in _flat(inner, f"{path}.{key}" if path else str(key)).items()
-        }
-    return {path: options if isinstance(options, (bool, int, float, str)) else json.dumps(options)}
+def _told(option: Any) -> bool | float | str:
+    """An option as TensorBoard shows it: what is no number or text becomes JSON."""
+    return option if isinstance(option, (bool, int, float, str)) else json.dumps(option)

@@ -21,8 +21,9 @@ from bnas.train.attentive import Pool, make_pool
 if TYPE_CHECKING:
     from bnas.train.stages import Stage
 
-# The subnets of a step, in order; of each the candidates that the trainer picks one from (one: it is settled).
-Draws = tuple[tuple[SubnetConfig, ...], ...]
+# The subnets of a step, in order; of each the candidates that the trainer picks one from (one: it is settled);
+# None: a plain network, which is its own only subnet.
+Draws = tuple[tuple[SubnetConfig | None, ...], ...]
 
 
 class Place(IntEnum):

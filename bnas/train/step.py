@@ -17,12 +17,11 @@ from bnas.train.distributed import average, average_gradients, synchronized_norm
 from bnas.train.feed import cut
 from bnas.train.norms import still_statistics
 from bnas.train.precision import autocast
-from bnas.train.sampling import SAMPLINGS
+from bnas.train.sampling import SAMPLINGS, Draws
 from bnas.train.stages import Stage
 
 LEAST_LOSS_SCALE = 2.0**-14  # of float16; below it, it is not the scale that makes gradients infinite
 Subnet: TypeAlias = "SubnetConfig | None"  # None: a plain network, which is its own only subnet
-Draws: TypeAlias = "tuple[tuple[Subnet, ...], ...]"  # one entry a subnet of a step, each its candidates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
-from html import unescape
-from pathlib import Path
-from typing import Any
+from functools import partial
 
+import browser
 import pytest
 
 from bnas.report.page import page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium")
+pytestmark = browser.needs_chromium
 
 PROBE = """<script>
 const seen = { errors: [], blocked: [], alerts: 0 };
@@ -42,23 +36,7 @@ addEventListener("load", () => {
 </script>"""
 
 
-def look(html: str, folder: Path, *options: str) -> dict[str, Any]:
-    """What the probe saw on the page."""
-    path = folder / "page.html"
-    path.write_text(html.replace("<style>", PROBE + "<style>", 1), encoding="utf-8")
-    command = [
-        str(CHROMIUM),
-        *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
-        *["--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        *["--disable-dev-shm-usage", "--virtual-time-budget=6000", "--dump-dom", "--window-size=1200,900"],
-        f"--user-data-dir={folder / 'profile'}",
-        *options,
-        path.as_uri(),
-    ]
-    dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'data-seen="([^"]*)"', dumped)
-    assert found, f"the page's script did not finish: {dumped[-2000:]}"
-    return dict(json.loads(unescape(found[1])))
+look = partial(browser.look, PROBE)
 
 
 @pytest.fixture(scope="module")
