@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bnas.version import __version__ as __version__
+
 if TYPE_CHECKING:  # export, quantize, search and train are packages that can be called
     from bnas.commands.extract import extract_subnet, rebuild
     from bnas.data import DataConfig, load_data
@@ -34,8 +36,6 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
         recalibrate,
     )
     from bnas.train.evaluate import evaluate
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "bnas.commands.extract": ("extract_subnet", "rebuild"),

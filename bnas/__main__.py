@@ -20,9 +20,15 @@ from bnas.errors import BnasError, ConfigError, did_you_mean
 _OPTIONS = {
     "--hw": "the machine to measure on: a name in conf/hw/ or a YAML file; the same as hw=NAME",
     "--force": "do the stage again, also when it is done",
+    "--check": "with measure: how noisy this machine is, and what error to expect",
+    "--listen": "with measure worker: HOST:PORT to listen on (127.0.0.1:8765)",
     "--debug": "show where an error came from",
     "--help": "this text",
     "--version": "the version of bnas",
+}
+_VALUES = {
+    "--hw": "the name of a machine, as in --hw cpu",
+    "--listen": "an address, as in --listen 127.0.0.1:8765",
 }
 _EXAMPLES = {
     "python -m bnas run conf=quickstart": "the whole way on small images, in minutes",
@@ -91,14 +97,15 @@ def _read(words: Sequence[str]) -> _Request:
     arguments: list[str] = []
     overrides: list[str] = []
     flags: set[str] = set()
-    conf = hw = None
+    conf = None
+    values: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if option == "--hw":
-            hw = value if equals else next(rest, "")
-            if not hw or hw.startswith("-"):
-                raise ConfigError("--hw: give the name of a machine, as in --hw cpu")
+        if option in _VALUES:
+            values[option] = value if equals else next(rest, "")
+            if not values[option] or values[option].startswith("-"):
+                raise ConfigError(f"{option}: give {_VALUES[option]}")
         elif word in ("-h", *_OPTIONS):
             flags.add(word)
         elif word.startswith("-"):
@@ -115,8 +122,10 @@ def _read(words: Sequence[str]) -> _Request:
             arguments=tuple(arguments[1:]),
             conf=conf,
             overrides=tuple(overrides),
-            hw=hw,
+            hw=values.get("--hw"),
             force="--force" in flags,
+            check="--check" in flags,
+            listen=values.get("--listen"),
         ),
         help=bool(flags & {"-h", "--help"}),
         version="--version" in flags,
@@ -151,7 +160,8 @@ def _commands() -> Mapping[str, Command]:
 
 def _usage(commands: Mapping[str, Command]) -> str:
     known = [(name, command.help) for name, command in commands.items()]
-    options = [("--hw NAME" if name == "--hw" else name, text) for name, text in _OPTIONS.items()]
+    shown = {"--hw": "--hw NAME", "--listen": "--listen ADDRESS"}
+    options = [(shown.get(name, name), text) for name, text in _OPTIONS.items()]
     width = max(len(name) for name, _ in (*known, *options))
     command = known[0][0] if len(known) == 1 else "COMMAND"
     lines = [

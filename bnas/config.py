@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bnas.cluster import RayConfig
 from bnas.data import DataConfig
 from bnas.errors import ConfigError
 from bnas.export import ExportConfig, OpenVinoIR
@@ -63,6 +64,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     hw: HwConfig = field(default_factory=HwConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     quantize: QuantizeConfig = field(default_factory=NncfPTQ)
@@ -78,8 +80,5 @@ class RunConfig:
             raise ConfigError(f"loss_margin_points: expected {allowed}, got {self.loss_margin_points:g}")
         if self.threads < 0:
             raise ConfigError(f"threads: expected 0 (all cores) or more, got {self.threads}")
-        if (self.hw.precision, self.hw.batch) != ("int8", 1):
-            got = f"{self.hw.precision} at batch {self.hw.batch}"
-            raise ConfigError(f"hw: a run is searched and reported for int8 at batch 1, got {got}")
         if self.front_size < 3:
             raise ConfigError(f"front_size: expected 3 or more, got {self.front_size}")

@@ -21,7 +21,7 @@ _STAGES = {
     "build": "trace the model and derive its search space; says what is elastic, what is frozen and why",
     "pretrain": "get the original network: its published weights, or train it when there are none",
     "train": "train the super-network stage by stage (does build and pretrain first where needed)",
-    "measure": "time sample subnets on this machine and fit the latency predictor",
+    "measure": "time sample subnets on a machine and fit the latency predictor; measure --check, measure worker",
     "search": "search accuracy against latency, then verify the front on this machine",
     "extract": "take the chosen subnets A, B and C out as plain modules",
     "finetune": "train them on, each on its own, where finetune.epochs or train=finetune asks for it",
@@ -36,6 +36,9 @@ COMMANDS: dict[str, Command] = {
         name: Command(name=name, help=help, run=_later("stages", "command"), together=True)
         for name, help in _STAGES.items()
     },
+    "measure": Command(
+        name="measure", help=_STAGES["measure"], run=_later("measure", "command"), together=True
+    ),
     "run": Command(
         name="run", help="all of the above, skipping what is done", run=_later("stages", "command"),
         together=True,

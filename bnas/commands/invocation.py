@@ -17,6 +17,10 @@ class Invocation:
     overrides: tuple[str, ...] = ()
     hw: str | None = None
     force: bool = False
+    check: bool = False
+    """`measure --check`."""
+    listen: str | None = None
+    """`measure worker --listen`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from bnas.data import ImageSplits, load_data
 from bnas.errors import ConfigError, RunError
 from bnas.files import read_json, write_with
 from bnas.graph import ChannelGraph
+from bnas.measure import HwConfig, MeasureConfig
 from bnas.measure.hardware import physical_cores
 from bnas.models import Inputs, ModelConfig, load_model, weights_for
 from bnas.plain import from_plain
@@ -105,7 +106,13 @@ class Project:
 
     @property
     def example(self) -> Tensor:
-        """One random image [1, C, H, W]."""
+        """One random image [1, C, H, W]; without data the model's own example input."""
+        if self.config.data.name == NO_DATA:
+            _, inputs = self.fresh_model()
+            if not isinstance(inputs, tuple) or len(inputs) != 1:
+                raise ConfigError("model.inputs: networks with one input can be timed; this one has others")
+            example: Tensor = inputs[0]
+            return example
         generator = torch.Generator().manual_seed(self.config.seed)
         return torch.randn(1, *self.data.train.shape, generator=generator)
 
@@ -155,6 +162,34 @@ class Project:
     def hw_folder(self) -> str:
         """The part of the run folder's paths that belongs to the hardware."""
         return self.config.hw.name
+
+
+def hw_options(invocation: Invocation) -> tuple[HwConfig, MeasureConfig]:
+    """The options about hardware and measuring of a command line that may do without a run."""
+    given = dict(override.partition("=")[::2] for override in invocation.overrides)
+    conf = invocation.conf
+    if conf is None:
+        try:
+            conf = str(newest(Path(given.get("runs", "runs"))).path("config.yaml"))
+        except RunError:  # no run yet
+            conf = BUILD
+    unneeded = ("model.name=none",) if conf == BUILD else ()
+    plain = compose(conf, (*invocation.overrides, *unneeded), invocation.hw)
+    import_plugins(plain.get("plugins") or ())
+    hw = from_plain(HwConfig, plain.get("hw", {}), "hw")
+    return hw, from_plain(MeasureConfig, plain.get("measure", {}), "measure")
+
+
+def check_can_be_reported(hw: HwConfig) -> None:
+    """Raise ConfigError for hardware that can be measured, but not searched and reported for."""
+    wanted = HwConfig(name=hw.name, backend=hw.backend, threads=hw.threads, cpus=hw.cpus)
+    for option in fields(HwConfig):
+        asked, allowed = getattr(hw, option.name), getattr(wanted, option.name)
+        if asked != allowed:
+            raise ConfigError(
+                f"hw.{option.name}: a run is searched and reported for {allowed}, got {asked}; "
+                "measure takes others as well"
+            )
 
 
 def open_project(invocation: Invocation) -> Project:

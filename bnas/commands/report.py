@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bnas.commands.extract import REFERENCE, SubnetFile
+from bnas.commands.latency_report import read_campaign
 from bnas.commands.project import Made, Project
 from bnas.commands.search import Decision
 from bnas.commands.verify import Verification
 from bnas.files import read_json
-from bnas.measure import LatencyModel
 from bnas.plain import to_plain
 from bnas.report import (
     EvaluationPoint,
@@ -17,8 +17,10 @@ from bnas.report import (
     Report,
     SubnetReport,
     Verified,
+    latency_facts,
     print_table,
     subnet_report,
+    write_latency,
     write_report,
 )
 from bnas.space import SubnetConfig, costs
@@ -29,7 +31,7 @@ def report(project: Project) -> Made:
     folder, place = project.folder, ("search", project.hw_folder)
     decision = read_json(folder.path(*place, "front.json"), Decision)
     verification = read_json(folder.path("verified.json"), Verification)
-    latency = read_json(folder.path("latency", project.hw_folder, "model.json"), LatencyModel)
+    latency = read_campaign(project)
     reference = _row(project, REFERENCE, decision, verification)
     subnets = tuple(_row(project, name, decision, verification, reference) for name in decision.chosen)
     result = Report(
@@ -48,12 +50,13 @@ def report(project: Project) -> Made:
         hypervolume=decision.front.hypervolume,
         hardware=to_plain(verification.hardware),
         protocol=_protocol(project, verification),
-        latency_model=to_plain(latency),
+        latency_model=latency_facts(latency),
         space={"size": project.space.size, "choices": len(project.space.choices)},
         notes=decision.notes,
         loss_points=project.config.loss_points,
     )
-    _, page = write_report(result, folder.root)
+    _, page = write_report(result, folder.root, latency)
+    write_latency(latency, folder.path("latency", project.hw_folder))
     print_table(result)
     return Made(paths=("report.json", "report.html"), line=f"the table above → {page}")
 
@@ -75,10 +78,10 @@ def _row(
         config=config.values,
         top1_fp32_percent=fp32.top1_percent,
         top1_int8_percent=int8.top1_percent,
-        latency_ms=int8.timing.latency_ms,
+        latency_ms=int8.timing.time_ms,
         latency_p10_ms=int8.timing.p10_ms,
         latency_p90_ms=int8.timing.p90_ms,
-        latency_fp32_ms=fp32.timing.latency_ms,
+        latency_fp32_ms=fp32.timing.time_ms,
         latency_fp32_p10_ms=fp32.timing.p10_ms,
         latency_fp32_p90_ms=fp32.timing.p90_ms,
         throughput_per_s=int8.throughput_per_s,

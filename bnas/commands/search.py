@@ -181,7 +181,7 @@ def _verified(
         config=config,
         top1_fp32_percent=accuracy[0],
         top1_int8_percent=accuracy[1],
-        latency_ms=timing.latency_ms,
+        latency_ms=timing.time_ms,
         latency_p10_ms=timing.p10_ms,
         latency_p90_ms=timing.p90_ms,
         predicted_latency_ms=predicted_ms,

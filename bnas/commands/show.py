@@ -10,11 +10,11 @@ from rich.text import Text
 
 from bnas.commands.extract import SubnetFile
 from bnas.commands.invocation import Invocation
+from bnas.commands.latency_report import show_campaign
 from bnas.commands.project import Project, open_project
 from bnas.commands.training_curves import trainings
 from bnas.errors import MissingPackageError, RunError, did_you_mean
 from bnas.files import read_json
-from bnas.measure import LatencyModel
 from bnas.report import Report, print_table, print_training, write_training
 from bnas.space import SearchSpace, SubnetConfig, space_table, subnet_diff, subnet_table
 
@@ -70,17 +70,6 @@ def _train(project: Project) -> None:
         print(f"no page of them was written: {error}")
 
 
-def _latency(project: Project) -> None:
-    if not project.folder.done(f"measure@{project.hw_folder}"):
-        project.folder.require("measure")
-    model = read_json(project.folder.path("latency", project.hw_folder, "model.json"), LatencyModel)
-    print(
-        f"fitted to {model.samples} subnets; held-out error: mean {model.mape_percent:.2f} %, "
-        f"{model.within_5_percent:.0f} % within 5 %, {model.within_10_percent:.0f} % within 10 %, Kendall tau "
-        f"{model.kendall_tau:.3f}; a line through MACs: {model.macs_line_mape_percent:.2f} %"
-    )
-
-
 def _report(project: Project) -> None:
     project.folder.require("report")
     print_table(read_json(project.folder.path("report.json"), Report))
@@ -120,6 +109,6 @@ SHOWN: dict[str, Callable[[Project], None]] = {
     "run": _run,
     "space": _space,
     "train": _train,
-    "latency": _latency,
+    "latency": show_campaign,
     "report": _report,
 }

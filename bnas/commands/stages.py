@@ -13,7 +13,7 @@ from typing import Any
 from bnas import progress
 from bnas.commands.followers import announce, follow, leading
 from bnas.commands.invocation import Invocation
-from bnas.commands.project import Made, Project, open_project
+from bnas.commands.project import Made, Project, check_can_be_reported, open_project
 from bnas.config import RunConfig
 from bnas.errors import RunError
 from bnas.files import read_json, write_json
@@ -31,6 +31,7 @@ class StageOf:
     paths it writes before it is done; {hw} stands for the hardware's name. `idle` tells of options with which it
     does nothing; then what comes after it depends on what comes before, as in runs made without such a stage.
     `fits` raises what the stage would raise of options that do not fit the search space, before anything slow is done.
+    A stage that `appends` goes on from what it left, also with other options; only --force does it anew.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StageOf:
     leaves: tuple[str, ...] = ()
     idle: Callable[[RunConfig], bool] | None = None
     fits: Callable[[Project], None] | None = None
+    appends: bool = False
 
 
 STAGES = {
@@ -64,7 +66,8 @@ STAGES = {
             options=("hw", "measure", "quantize"),
             after=("build",),
             implied=("build",),
-            leaves=("latency/{hw}",),
+            leaves=("latency/{hw}", "tensorboard/latency/{hw}"),
+            appends=True,
         ),
         StageOf(
             name="search",
@@ -72,6 +75,7 @@ STAGES = {
             after=("train", "measure"),
             implied=("measure",),
             leaves=("search/{hw}",),
+            fits=lambda project: check_can_be_reported(project.config.hw),
         ),
         StageOf(name="extract", options=(), after=("search",), leaves=("subnets",)),
         StageOf(
@@ -110,11 +114,11 @@ def _lead(project: Project, invocation: Invocation) -> None:
 
 
 def _do_all(project: Project, invocation: Invocation) -> None:
-    stale = next((stage for stage in STAGES.values() if _is_stale(project, stage)), None)
+    stale = next((stage for stage in STAGES.values() if _is_outdated(project, stage)), None)
     if stale is not None and not invocation.force:
         raise _changed(project, stale, "run")
     for stage in STAGES.values():
-        _perform(project, stage, again=_is_stale(project, stage))
+        _perform(project, stage, again=_is_stale(project, stage), force=invocation.force)
         if stage.name == "build":
             _check_fit(project, *STAGES.values())
 
@@ -124,10 +128,9 @@ def _do(project: Project, stage: StageOf, *, force: bool) -> None:
         _need(project, STAGES[name], implied=name in stage.implied, force=force)
         if name == "build":
             _check_fit(project, stage)
-    stale = _is_stale(project, stage)
-    if stale and not force:
+    if _is_outdated(project, stage) and not force:
         raise _changed(project, stage, stage.name)
-    _perform(project, stage, again=stale or force)
+    _perform(project, stage, again=_is_stale(project, stage) or force, force=force)
 
 
 def _check_fit(project: Project, *stages: StageOf) -> None:
@@ -138,7 +141,7 @@ def _check_fit(project: Project, *stages: StageOf) -> None:
 
 def _need(project: Project, stage: StageOf, *, implied: bool, force: bool) -> None:
     """See to it that a stage that another one needs is done, or say which command does it."""
-    if _is_stale(project, stage) and not (implied and force):
+    if _is_outdated(project, stage) and not (implied and force):
         raise _changed(project, stage, stage.name)
     if project.folder.check(_key(project, stage), _inputs(project, stage)):
         return
@@ -146,17 +149,17 @@ def _need(project: Project, stage: StageOf, *, implied: bool, force: bool) -> No
         project.folder.require(stage.name)
     for name in stage.after:
         _need(project, STAGES[name], implied=name in stage.implied, force=force)
-    _perform(project, stage, again=_is_stale(project, stage))
+    _perform(project, stage, again=_is_stale(project, stage), force=force)
 
 
-def _perform(project: Project, stage: StageOf, *, again: bool) -> None:
+def _perform(project: Project, stage: StageOf, *, again: bool, force: bool) -> None:
     folder, key, inputs = project.folder, _key(project, stage), _inputs(project, stage)
     record = folder.check(key, inputs)
     if record is not None and not again:
         progress.say(f"{stage.name}: done before: {record.line}")
         return
     begun = _begun(project)
-    if again or begun.get(key) not in (None, inputs):
+    if (again or begun.get(key) not in (None, inputs)) and (force or not stage.appends):
         _clean(project, stage)
     for later in _later(stage):  # what was made from the former result goes, finished or half
         if begun.get(_key(project, later)) in _former(project, stage, later):
@@ -203,6 +206,11 @@ def _is_stale(project: Project, stage: StageOf) -> bool:
     record = project.folder.done(_key(project, stage))
     ways = {"", stage.name} if stage.idle else {""}
     return record is not None and record.inputs not in {_inputs(project, stage, idle=way) for way in ways}
+
+
+def _is_outdated(project: Project, stage: StageOf) -> bool:
+    """Stale, and it cannot go on from what it left."""
+    return not stage.appends and _is_stale(project, stage)
 
 
 def _is_idle(project: Project, stage: StageOf) -> bool:

@@ -46,9 +46,14 @@ def convert(module: nn.Module, example: Tensor) -> Any:
         # (Python branches on values) is settled by comparing the artefact with the module.
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         warnings.simplefilter("ignore", TracerWarning)
+        try:  # traced here, because OpenVINO would run the network three times to check the trace
+            traced: Any = torch.jit.trace(module, image, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+        except Exception as error:  # whatever the module's own forward raises
+            why = " ".join(str(error).split())
+            raise ExportError(f"export: the network cannot be traced: {why}") from error
         try:
-            return openvino().convert_model(module, example_input=image, input=list(image.shape))
-        except Exception as error:  # whatever the module's own forward raises, besides OpenVINO's errors
+            return openvino().convert_model(traced, example_input=image, input=list(image.shape))
+        except Exception as error:  # OpenVINO has no common class of errors
             raise ExportError(f"export: {_why_not(error)}") from error
 
 
@@ -107,6 +112,4 @@ def _why_not(error: Exception) -> str:
         return f"OpenVINO cannot convert the operation {match[1].strip()}"
     if match := re.search(r"-- (\S+) with a message:\s*(.+)", text):
         return f"OpenVINO cannot convert the operation {match[1]}: {match[2].strip()}"
-    if match := re.search(r"tracing\.\s*Exception:\s*(.+?)\s*Please check correctness", text, re.DOTALL):
-        return f"the network cannot be traced: {' '.join(match[1].split())}"
     return f"OpenVINO cannot convert the network: {last_line(error)}"

@@ -144,6 +144,9 @@ def _layer(layer: OpenLayer, label: Labels) -> Layer:
         type=layer.type,
         axes=tuple(axes),
         kernels=layer.kernels,
+        stride=layer.stride,
+        input_positions=layer.input_positions,
+        then=tuple(layer.then),
     )
 
 

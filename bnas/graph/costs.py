@@ -17,7 +17,9 @@ class LayerCost:
 
     `macs` multiply-accumulates (norms: none, they fold into the convolution before), `parameters` trainable
     numbers, `weights` numbers in the weight tensor, `inputs` and `outputs` active channels, `positions`
-    output positions (height × width), `kernel` the product of its sides, `groups` active convolution groups.
+    output positions (height × width), `kernel` the product of its sides, `groups` active convolution groups,
+    `stride` the product of the strides, `input_positions` positions read, `then` the pointwise functions that
+    follow (see `Layer`).
     """
 
     name: str
@@ -30,6 +32,9 @@ class LayerCost:
     positions: int
     kernel: int
     groups: int
+    stride: int = 1
+    input_positions: int = 0
+    then: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,17 @@ def _cost(
         positions=positions,
         kernel=kernel,
         groups=1 if norm else inputs // per_group,
+        stride=layer.stride,
+        input_positions=_read(layer, positions),
+        then=layer.then,
     )
+
+
+def _read(layer: Layer, positions: int) -> int:
+    """Positions that `layer` reads where it makes `positions`: in proportion, as traced."""
+    if not layer.input_positions or not layer.positions:
+        return positions
+    return round(layer.input_positions * positions / layer.positions)
 
 
 def _numbers(

@@ -8,7 +8,7 @@ a, each covering 49 consecutive positions (as after flattening 64×7×7).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 
@@ -62,6 +62,9 @@ class Layer:
     active sizes of `axes`, of `positions` (output positions of the example: height × width, tokens; all
     calls of a shared module added up) and of the `kernel`. `kernels` are the sizes that a centre crop of
     the kernel can have, ascending, the last the whole; empty where the kernel cannot be cropped.
+    `stride` is the product of a convolution's strides, `input_positions` counts the positions that it reads (0: as
+    many as it makes). `then` are the pointwise functions (activations, sums, products) that run after it and
+    before the next layer, norms aside: what a runtime may fuse to it.
     """
 
     name: str
@@ -75,6 +78,9 @@ class Layer:
     type: str = ""
     axes: tuple[Label, ...] = ()
     kernels: tuple[int, ...] = ()
+    stride: int = field(default=1, metadata={"plain": "unless default"})
+    input_positions: int = field(default=0, metadata={"plain": "unless default"})
+    then: tuple[str, ...] = field(default=(), metadata={"plain": "unless default"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,9 @@ class OpenLayer:
     axes: tuple[Parts, ...] = ()
     kernels: tuple[int, ...] = ()
     makes: bool = False
+    stride: int = 1
+    input_positions: int = 0
+    then: list[str] = field(default_factory=list)
     shares: Counter[Levels] = field(default_factory=Counter)  # of the positions, by the levels they are of
 
 
@@ -105,6 +108,7 @@ class Trace:
     pyramids: dict[str, OpenPyramid] = field(default_factory=dict)
     levels: Levels = frozenset()  # of the arguments of the call that a rule is about
     training: bool = False  # the second run, in train mode: finds what meets, counts nothing
+    latest: OpenLayer | None = None  # the layer that ran last, norms aside, where it was its first call
 
     def __post_init__(self) -> None:
         self.key = object()
@@ -234,7 +238,7 @@ class Trace:
         A layer that is called again reads and writes the same channels as the first time.
         """
         if self.training:
-            layer.positions = 0
+            layer.positions = layer.input_positions = 0
             if not layer.makes and layer.name not in self.layers:
                 return layer.writes
         known = self.layers.setdefault(layer.name, layer)
@@ -245,9 +249,17 @@ class Trace:
             unite(known.reads, layer.reads, f"the shared layer {layer.name}")
             unite(known.writes, layer.writes, f"the shared layer {layer.name}")
             known.positions += layer.positions
+            known.input_positions += layer.input_positions
             known.kernels = tuple(size for size in known.kernels if size in layer.kernels)
         known.shares[self.levels] += layer.positions
+        if not known.kind.endswith("norm"):
+            self.latest = known if known is layer and not self.training else None
         return known.writes
+
+    def follows_layer(self, function: str) -> None:
+        """A pointwise function runs: it belongs to the layer before it."""
+        if self.latest is not None and not self.training:
+            self.latest.then.append(function)
 
     def follows(
         self, name: str, *labels: Parts, per: int = 1, many: bool = False, path: str | None = None

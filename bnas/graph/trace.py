@@ -25,7 +25,7 @@ from bnas.graph.collect import collect, idle_modules
 from bnas.graph.facts import ChannelGraph, Resolution
 from bnas.graph.lengths import with_labels
 from bnas.graph.rules import AFTER_RULES, FUNCTION_RULES, MODULE_RULES, function_name
-from bnas.graph.rules.elementwise import forget
+from bnas.graph.rules.elementwise import POINTWISE, forget
 from bnas.graph.state import Call, OpenLayer, Trace, tensors_in, tensors_within
 
 Inputs = Sequence[Any] | Mapping[str, Any]  # positional or keyword arguments, nested as the model takes them
@@ -204,6 +204,8 @@ class _Mode(TorchFunctionMode):
         if rule is None:
             forget(self.trace, call, before)
             return out
+        if name in POINTWISE:
+            self.trace.follows_layer(name)
         try:
             rule(self.trace, call)
         except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

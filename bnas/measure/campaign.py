@@ -1,56 +1,35 @@
-"""Timing many subnets on this machine, and comparing finished artefacts."""
+"""A campaign: which subnets are timed, in what order, each beside the reference, and written down at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bnas import progress
-from bnas.errors import MeasureError
-from bnas.export import Artefact, check_digest
-from bnas.files import append_jsonl, read_jsonl
-from bnas.measure.backends import Network, Runner, prepare
-from bnas.measure.hardware import Hardware, HwConfig, detect
-from bnas.measure.timing import MeasureConfig, Timing, time_interleaved
-from bnas.quantize import QuantizeConfig, quantize
-from bnas.space import SearchSpace, SubnetConfig, resized, resolution_of
+from bnas.files import append_jsonl
+from bnas.measure.backends import BACKENDS, Deploy, Network
+from bnas.measure.cross_validation import MIN_MEASUREMENTS
+from bnas.measure.device import Device, Here, Timed
+from bnas.measure.features import features
+from bnas.measure.hardware import HwConfig
+from bnas.measure.latency import fit_latency, predict_many
+from bnas.measure.record import Measurement, Role, measured_set
+from bnas.measure.selection import choose, choose_unsure, random_subnets
+from bnas.measure.timing import MeasureConfig
+from bnas.quantize import QuantizeConfig
+from bnas.space import LayerCost, SearchSpace, SubnetConfig, resized, resolution_of
 
-MEASURE = 4  # the place of measuring among the users of the run's seed
-_REFERENCE, _SUBNET = "reference", "subnet"
+FIRST = 20  # subnets that are chosen without a predictor, before it is asked where it is unsure
+UNSURE = "gaussian_process"  # the kind of predictor that is asked: the one whose error bars tell the most
+AT_ONCE = 10  # subnets that are chosen before the predictor is fitted again
 
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One subnet timed beside the reference network, on which hardware and how.
-
-    `latency_ms` is the median; the times are those of this moment. `ratio` is to the reference,
-    `reference_ms` the reference's own median in the same rounds: ratios compare between moments,
-    milliseconds only nearly. `space` is the digest of the search space.
-    """
-
-    config: SubnetConfig
-    space: str
-    latency_ms: float
-    p10_ms: float
-    p90_ms: float
-    ratio: float
-    ratio_p10: float
-    ratio_p90: float
-    ratio_error_percent: float
-    reference_ms: float
-    rounds: int
-    calls: int
-    batch: int
-    threads: int
-    precision: str
-    hardware: Hardware
+Costs = Callable[[SubnetConfig], Sequence[LayerCost]]
+Connect = Callable[[HwConfig, MeasureConfig, Network, Tensor], Device]
 
 
 def campaign(
@@ -59,136 +38,196 @@ def campaign(
     hw: HwConfig,
     config: MeasureConfig,
     *,
+    costs: Costs,
     quantizer: QuantizeConfig,
-    reference: nn.Module,
     example: Tensor,
     path: Path,
     seed: int,
+    connect: Connect = Here,
+    subnets: Sequence[SubnetConfig] = (),
 ) -> tuple[Measurement, ...]:
-    """Time `config.samples` subnets beside `reference` and append each to the JSONL file `path`.
+    """Time `config.samples` subnets beside the one of `reference_of` and append each to the JSONL file `path`.
 
-    They are the largest, the smallest and random ones; fewer when the space is smaller. `make` gives a
-    subnet as a plain module in eval mode, which gets `example` at the config's resolution, where it has one.
-    Those that are in the file already are not timed again, so a campaign that was interrupted goes on. For
-    int8 the networks are quantized on random numbers: the ranges that calibration finds change what a
-    network answers, not how long it takes.
+    Those held out are random; of the others the first are spread over the space, the later ones those of
+    which the predictor fitted so far is least sure. Fewer when the space is smaller. `make` gives a subnet as
+    a plain module in eval mode, which gets `example` at the config's resolution, where it has one; `costs`
+    its layers. For int8 the networks are quantized on made-up ranges: those that calibration finds change
+    what a network answers, not how long it takes. `connect` gives the device that they run on. `subnets`,
+    where there are any, are timed instead of chosen ones.
 
-    Raises:
-        MeasureError: the file holds measurements made on other hardware, or otherwise not like these.
-    """
-    hardware = detect(hw)
-    known = {}
-    for number, line in enumerate(read_jsonl(path, Measurement), start=1):
-        _refuse_if_other(line, space, hw, hardware, f"{path}, line {number}")
-        known[line.config] = line
-    chosen = tuple(choose(space, config.samples, seed))
-    missing = [subnet for subnet in chosen if subnet not in known]
-    if missing:
-        beside = _runner(reference, hw, quantizer, example)
-        with progress.bar("measure", len(missing)) as step:
-            for subnet in missing:
-                inputs = resized(example, resolution_of(subnet))
-                runner = _runner(make(subnet), hw, quantizer, inputs)
-                timings = time_interleaved({_REFERENCE: beside, _SUBNET: runner}, config)
-                known[subnet] = _measurement(subnet, timings, space, hw, hardware)
-                append_jsonl(path, known[subnet])
-                step(note=f"{known[subnet].latency_ms:.3f} ms ±{known[subnet].ratio_error_percent:.1f} %")
-    return tuple(known[subnet] for subnet in chosen)
-
-
-def choose(space: SearchSpace, count: int, seed: int) -> Iterator[SubnetConfig]:
-    """The largest subnet, the smallest, then random ones: `count` different ones, or the whole space."""
-    count = min(count, space.size)
-
-    def drawn() -> Iterator[SubnetConfig]:
-        yield space.largest
-        yield space.smallest
-        rng = np.random.default_rng([seed, MEASURE])
-        while True:
-            yield space.sample(rng)
-
-    return islice(_different(drawn()), count)
-
-
-def time_artefacts(
-    artefacts: Mapping[str, Artefact], hw: HwConfig, config: MeasureConfig
-) -> dict[str, Timing]:
-    """Time finished artefacts, of any precision, in one interleaved run; the first is the reference.
+    Those that are in the file already are not timed again, so a campaign that was interrupted goes on with
+    the very subnets it would have taken. Measurements made on another machine, by another version of the
+    runtime or with other options stay in the file and are left out; a line says why.
 
     Raises:
-        RunError: an artefact's files are not those that were written.
+        MeasureError: a network cannot be converted, quantized or run; the text names the operation.
     """
-    for artefact in artefacts.values():
-        check_digest(artefact)
-    return time_interleaved(
-        {name: prepare(Path(artefact.path), hw) for name, artefact in artefacts.items()}, config
+    deploy = BACKENDS[hw.backend].deploy(hw, quantizer)
+    reference = reference_of(space)
+    inputs = resized(example, resolution_of(reference))
+    with closing(connect(hw, config, deploy(make(reference), inputs), inputs)) as device:
+        known, changed = measured_set(path, space.digest, hw, device.hardware)
+        if changed is not None:
+            progress.say(
+                f"measure: {changed}: a new set is begun; those measured before stay in {path}, unused"
+            )
+        plan = _Plan(space, config, costs, seed, subnets)
+        unreadable: dict[str, str] = {}
+        with progress.bar("measure", plan.count) as step:
+            for wanted in plan.batches(known):
+                missing = [subnet for subnet in wanted if subnet not in known]
+                step(len(wanted) - len(missing))
+                for subnet, timed, spent in _time(missing, make, deploy, device, example):
+                    line = _measurement(subnet, timed, spent, plan.role(subnet), space, hw)
+                    append_jsonl(path, line)
+                    known[subnet] = line
+                    unreadable.update(timed.unreadable)
+                    step(note=f"{line.time_ms:.3f} ms ±{line.ratio_error_percent:.1f} %")
+    for name, reason in unreadable.items():
+        progress.say(f"measure: {name} is not told: {reason}")
+    return tuple(known[subnet] for subnet in plan.planned)
+
+
+def reference_of(space: SearchSpace) -> SubnetConfig:
+    """A subnet to be the reference: in the middle of the space.
+
+    What it leaves in the caches, and what slows it down, is then near that of any other: beside the largest
+    network, ratios of small ones spread several times as much (docs/decisions/0010).
+    """
+    return SubnetConfig(
+        values={choice.name: choice.values[len(choice.values) // 2] for choice in space.choices}
     )
 
 
-def _runner(module: nn.Module, hw: HwConfig, quantizer: QuantizeConfig, example: Tensor) -> Runner:
-    network: Network = module
-    if hw.precision == "int8":
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(2, *example.shape[1:], generator=generator)
-        network = quantize(module, quantizer, [images], example)
-    return prepare(network, hw, example)
+class _Plan:
+    """Which subnets are timed. The order follows from the seed and from what was measured alone."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        config: MeasureConfig,
+        costs: Costs,
+        seed: int,
+        given: Sequence[SubnetConfig],
+    ) -> None:
+        self._space, self._costs, self._seed, self._given = space, costs, seed, given
+        self.count = len(given) or min(config.samples, space.size)
+        most = 0 if given else max(0, min(self.count * 2 // 5, self.count - MIN_MEASUREMENTS))
+        self.held_out = random_subnets(space, min(config.holdout, most), seed)
+        self.planned: list[SubnetConfig] = []
+
+    def role(self, subnet: SubnetConfig) -> Role:
+        """What the measurement of a subnet is for."""
+        return "held_out" if subnet in self.held_out else "fit"
+
+    def batches(self, known: Mapping[SubnetConfig, Measurement]) -> Iterator[Sequence[SubnetConfig]]:
+        """Subnets to time, batch by batch; those of one are in `known` when the next is asked for."""
+        to_fit = self.count - len(self.held_out)
+        fitted = list(self._given or self._choose((), min(FIRST, to_fit)))
+        batch: Sequence[SubnetConfig] = (*fitted, *self.held_out)
+        while batch:
+            self.planned += batch
+            yield batch
+            batch = self._unsure(fitted, min(AT_ONCE, to_fit - len(fitted)), known)
+            fitted += batch
+
+    def _choose(self, known: Sequence[SubnetConfig], count: int) -> tuple[SubnetConfig, ...]:
+        return choose(
+            self._space, known, count, seed=self._seed, describe=self._describe, without=self.held_out
+        )
+
+    def _unsure(
+        self, fitted: Sequence[SubnetConfig], count: int, known: Mapping[SubnetConfig, Measurement]
+    ) -> tuple[SubnetConfig, ...]:
+        if count <= 0:
+            return ()
+        model = fit_latency([known[subnet] for subnet in fitted], self._costs, kinds=(UNSURE,))
+
+        def uncertainty(subnets: Sequence[SubnetConfig]) -> Sequence[float]:
+            predictions = predict_many(model, [self._costs(subnet) for subnet in subnets])
+            return [(own.high_ms - own.low_ms) / own.ms for own in predictions]
+
+        return choose_unsure(
+            self._space,
+            fitted,
+            count,
+            seed=self._seed,
+            uncertainty=uncertainty,
+            describe=self._describe,
+            without=self.held_out,
+        )
+
+    def _describe(self, subnet: SubnetConfig) -> Mapping[str, float]:
+        return features(self._costs(subnet))
+
+
+def _time(
+    subnets: Sequence[SubnetConfig],
+    make: Callable[[SubnetConfig], nn.Module],
+    deploy: Deploy,
+    device: Device,
+    example: Tensor,
+) -> Iterator[tuple[SubnetConfig, Timed, Spent]]:
+    """Time `subnets` on `device`, as many at once as it takes; in the order in which they are finished."""
+    waiting, spent = dict(enumerate(subnets)), {}
+    running: set[int] = set()
+    while waiting or running:
+        while waiting and len(running) < device.capacity:
+            key = next(iter(waiting))
+            subnet = waiting.pop(key)
+            began, at = time.time(), time.perf_counter()
+            module = make(subnet)
+            extracted = time.perf_counter()
+            inputs = resized(example, resolution_of(subnet))
+            network = deploy(module, inputs)
+            spent[key] = Spent(began, extracted - at, time.perf_counter() - extracted)
+            device.submit(key, network, inputs)
+            running.add(key)
+        for key, timed in device.results():
+            running.remove(key)
+            yield subnets[key], timed, spent.pop(key)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """When work on a candidate began (Unix time), and the seconds it took before it went to the device."""
+
+    began: float
+    extract: float
+    deploy: float
 
 
 def _measurement(
-    subnet: SubnetConfig,
-    timings: Mapping[str, Timing],
-    space: SearchSpace,
-    hw: HwConfig,
-    hardware: Hardware,
+    subnet: SubnetConfig, timed: Timed, spent: Spent, role: Role, space: SearchSpace, hw: HwConfig
 ) -> Measurement:
-    timing = timings[_SUBNET]
+    timing = timed.subnet
     return Measurement(
         config=subnet,
         space=space.digest,
-        latency_ms=timing.latency_ms,
+        role=role,
+        time_ms=timing.time_ms,
         p10_ms=timing.p10_ms,
         p90_ms=timing.p90_ms,
+        p99_ms=timing.p99_ms,
         ratio=timing.ratio,
         ratio_p10=timing.ratio_p10,
         ratio_p90=timing.ratio_p90,
         ratio_error_percent=timing.ratio_error_percent,
-        reference_ms=timings[_REFERENCE].latency_ms,
+        converged=timing.converged,
+        reference_ms=timed.reference.time_ms,
         rounds=timing.rounds,
         calls=timing.calls,
+        disturbed=timing.disturbed + timed.reference.disturbed,
         batch=hw.batch,
-        threads=hw.thread_count,
+        threads=timed.threads,
+        streams=hw.streams,
         precision=hw.precision,
-        hardware=hardware,
+        scenario=hw.scenario,
+        artefact=timed.artefact,
+        size_bytes=timed.size_bytes,
+        seconds={"extract": spent.extract, "deploy": spent.deploy, **timed.seconds},
+        memory_bytes=timed.memory_bytes,
+        energy_mj=timed.energy_mj,
+        began=spent.began,
+        hardware=timed.hardware,
     )
-
-
-def _refuse_if_other(
-    line: Measurement, space: SearchSpace, hw: HwConfig, hardware: Hardware, where: str
-) -> None:
-    """A predictor must not be fitted on a mixture."""
-    before, now = line.hardware, hardware
-    pairs: dict[str, tuple[Any, Any]] = {
-        "cpu": (before.cpu, now.cpu),
-        "physical_cores": (before.physical_cores, now.physical_cores),
-        "flags": (" ".join(before.flags), " ".join(now.flags)),
-        "runtime": (before.runtime, now.runtime),
-        "runtime_version": (before.runtime_version, now.runtime_version),
-        "threads": (line.threads, hw.thread_count),
-        "batch": (line.batch, hw.batch),
-        "precision": (line.precision, hw.precision),
-        "space": (line.space, space.digest),
-    }
-    for name, (was, is_now) in pairs.items():
-        if was != is_now:
-            raise MeasureError(
-                f"{where}: was measured with {name} {was}, now it is {is_now}; measure anew with "
-                "`bnas measure --force`, or under another name with hw.name=…"
-            )
-
-
-def _different(configs: Iterator[SubnetConfig]) -> Iterator[SubnetConfig]:
-    seen = set()
-    for config in configs:
-        if config not in seen:
-            seen.add(config)
-            yield config

@@ -1,215 +1,242 @@
-"""Predicting a subnet's latency from facts about its layers, fitted on what was measured.
+"""Predicting a subnet's latency from facts about its layers, fitted to what was measured.
 
-Ridge regression on sums over the layers. The error that counts is relative, so each measurement is weighted
-by 1 / its latency; the penalty is chosen by leave-one-out, which ridge has in closed form.
+Several kinds of predictors are compared by cross-validation and the best is kept. What is predicted is ratio to the
+reference × the reference's median time over the campaign: what the subnet would have taken, had the machine kept its
+speed. Where other work slows the reference more than small subnets (or less), ratios lean as the reference's time
+moves; that is estimated and taken out of what a predictor is fitted to, never out of what it is judged by.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
-from statistics import median
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bnas.errors import MeasureError
-from bnas.measure.campaign import Measurement
+from bnas.errors import MeasureError, did_you_mean
+from bnas.measure.cross_validation import (
+    COVERAGE_PERCENT,
+    MIN_MEASUREMENTS,
+    Array,
+    Costs,
+    Samples,
+    best_kind,
+    bounds_of,
+    cross_validated,
+    fit_to,
+    lean_of,
+    score,
+    spread_of,
+)
+from bnas.measure.features import tabulate
+from bnas.measure.figures import Figures, figures_of, kendall_tau
 from bnas.measure.hardware import Hardware
-from bnas.space import LayerCost, SubnetConfig
+from bnas.measure.predictors import BASELINES, PREDICTORS, Fit, Fitted
+from bnas.measure.record import Measurement
+from bnas.space import LayerCost
 
-MIN_MEASUREMENTS = 4
-_ALPHAS = np.logspace(-8, 2, 31)
-Array = NDArray[np.float64]
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Milliseconds of one inference, and between which bounds 95 % of measurements are expected."""
+
+    ms: float
+    low_ms: float
+    high_ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyModel:
-    """latency_ms = intercept + Σ coefficient × (feature − mean) / scale.
+    """A predictor fitted to all `samples` measurements, and how good it is.
 
-    The figures are what the same kind of model, fitted without `held_out` of the `samples` measurements,
-    makes of those: mean absolute percentage error, how many per cent are within 5 and 10 % of the
-    measurement, Kendall's tau-b; beside it the error of a straight line through the MACs fitted on the same.
-    `cross_validated_mape_percent` is leave-one-out over all. The coefficients are fitted on all. Times are
-    in milliseconds of a moment when the reference took `reference_ms`.
+    `kind` names the predictor that was kept: of those in `PREDICTORS` the first, or the one with the least
+    cross-validated error where that is clearly less. `cross_validated` are the figures of all kinds, and of the
+    baselines, on the measurements of role "fit"; `held_out` those of the kept kind and of the baselines on the
+    measurements of role "held_out", fitted without these; empty where nothing was held out.
+    The error bar of a prediction is ± `spread` × the predictor's own standard error, which grows away from the
+    measured subnets; with this `spread`, `coverage_percent` of the cross-validated residuals are within theirs
+    (split conformal prediction, Lei et al. 2018). `lean`: by how many per cent a ratio of 1/e rose where the
+    reference took 1 % longer.
+    Times are in milliseconds of a moment when the reference took `reference_ms`.
+    With a `base`, the model of other hardware, `fitted` predicts the factor on that model's prediction.
     """
 
-    features: tuple[str, ...]
-    means: tuple[float, ...]
-    scales: tuple[float, ...]
-    coefficients: tuple[float, ...]
-    intercept: float
-    alpha: float
+    kind: str
+    fitted: Fitted
+    spread: float
+    coverage_percent: float = COVERAGE_PERCENT
+    lean: float = 0.0
     samples: int
-    held_out: int
-    mape_percent: float
-    within_5_percent: float
-    within_10_percent: float
-    kendall_tau: float
-    macs_line_mape_percent: float
-    cross_validated_mape_percent: float
+    cross_validated: dict[str, Figures] = field(hash=False)
+    held_out: dict[str, Figures] = field(default_factory=dict, hash=False)
     reference_ms: float
     precision: str
+    scenario: str
     threads: int
+    streams: int
     batch: int
     hardware: Hardware
+    base: LatencyModel | None = None
+
+    @property
+    def figures(self) -> Figures:
+        """The kept kind's figures: on held-out subnets, or cross-validated where nothing was held out."""
+        return (self.held_out or self.cross_validated)[self.kind]
+
+    @property
+    def macs_line(self) -> Figures:
+        """Those of a straight line through the MACs, on the same subnets."""
+        return (self.held_out or self.cross_validated)["macs_line"]
 
 
 def fit_latency(
-    measurements: Sequence[Measurement],
-    costs: Callable[[SubnetConfig], Sequence[LayerCost]],
-    *,
-    holdout: int = 8,
+    measurements: Sequence[Measurement], costs: Costs, *, kinds: Iterable[str] | None = None
 ) -> LatencyModel:
-    """A predictor fitted on `measurements`, with its error on the last `holdout` of them, held out.
-
-    The target is ratio × the reference's median latency over the campaign: what the subnet would have taken,
-    had the machine kept its speed. At most a third of the measurements is held out.
+    """The best of `kinds` (None: all of `PREDICTORS`) by cross-validation, fitted to all measurements.
 
     Raises:
-        MeasureError: fewer than four measurements.
+        MeasureError: fewer than four measurements, all of them held out, or no such kind.
     """
-    if len(measurements) < MIN_MEASUREMENTS:
+    wanted = _fits(PREDICTORS if kinds is None else kinds)
+    data = Samples.of(measurements, costs)
+    fit = data.rows(data.role_fit)
+    if len(fit.ms) < MIN_MEASUREMENTS:
         raise MeasureError(
-            f"{len(measurements)} subnets are measured; a latency predictor needs {MIN_MEASUREMENTS} or more "
+            f"{len(fit.ms)} subnets are measured; a latency predictor needs {MIN_MEASUREMENTS} or more "
             "(measure.samples, or a larger search space)"
         )
-    reference_ms = median(line.reference_ms for line in measurements)
-    latency = np.array([line.ratio * reference_ms for line in measurements])
-    table = [features(costs(line.config)) for line in measurements]
-    names = tuple(sorted({name for row in table for name in row}))
-    x = np.array([[row.get(name, 0.0) for name in names] for row in table])
-    macs = x[:, [names.index("macs")]]
-    held_out = max(1, min(holdout, len(measurements) // 3))
-    train, test = slice(None, -held_out), slice(-held_out, None)
-    predicted = _fit(x[train], latency[train]).predict(x[test])
-    line = _fit(macs[train], latency[train], alphas=[0.0]).predict(macs[test])
-    errors = np.abs(predicted / latency[test] - 1)
-    fit = _fit(x, latency)
+    lean = lean_of(fit)
+    left_out = {name: cross_validated(fit, own, lean) for name, own in {**wanted, **BASELINES}.items()}
+    kind = best_kind({name: score(left_out[name][0], fit.ms) for name in wanted})
+    spread = spread_of(*left_out[kind], fit.ms)
+    held_out = {}
+    if not data.role_fit.all():
+        test = data.rows(~data.role_fit)
+        for name, own in ((kind, wanted[kind]), *BASELINES.items()):
+            ms, error = fit_to(fit, own, lean).predict(test.table)
+            bounds = bounds_of(ms, error, spread) if name == kind else None
+            held_out[name] = figures_of(ms, test.ms, len(fit.ms), bounds)
     first = measurements[0]
     return LatencyModel(
-        features=names,
-        means=tuple(fit.means.tolist()),
-        scales=tuple(fit.scales.tolist()),
-        coefficients=tuple(fit.coefficients.tolist()),
-        intercept=fit.intercept,
-        alpha=fit.alpha,
+        kind=kind,
+        fitted=fit_to(data, wanted[kind], lean),
+        spread=spread,
+        lean=lean,
         samples=len(measurements),
+        cross_validated={name: figures_of(ms, fit.ms, len(fit.ms)) for name, (ms, _) in left_out.items()},
         held_out=held_out,
-        mape_percent=float(100 * errors.mean()),
-        within_5_percent=float(100 * (errors <= 0.05).mean()),
-        within_10_percent=float(100 * (errors <= 0.10).mean()),
-        kendall_tau=kendall_tau(predicted, latency[test]),
-        macs_line_mape_percent=float(100 * np.abs(line / latency[test] - 1).mean()),
-        cross_validated_mape_percent=100 * fit.left_out_error,
-        reference_ms=reference_ms,
+        reference_ms=data.reference_ms,
         precision=first.precision,
+        scenario=first.scenario,
         threads=first.threads,
+        streams=first.streams,
         batch=first.batch,
         hardware=first.hardware,
     )
 
 
-def predict_ms(model: LatencyModel, layers: Sequence[LayerCost]) -> float:
-    """Predicted latency in milliseconds of the subnet with these layers."""
-    values = features(layers)
-    return model.intercept + sum(
-        coefficient * (values.get(name, 0.0) - mean) / scale
-        for name, mean, scale, coefficient in zip(
-            model.features, model.means, model.scales, model.coefficients, strict=True
-        )
+def predict(model: LatencyModel, layers: Sequence[LayerCost]) -> Prediction:
+    """The prediction for the subnet with these layers."""
+    return predict_many(model, [layers])[0]
+
+
+def predict_many(model: LatencyModel, subnets: Sequence[Sequence[LayerCost]]) -> tuple[Prediction, ...]:
+    """Predictions for many subnets at once, each given by its layers; to the bit those of `predict`."""
+    if not subnets:
+        return ()
+    ms, low, high = _predicted(model, subnets)
+    return tuple(
+        Prediction(ms=a, low_ms=b, high_ms=c)
+        for a, b, c in zip(ms.tolist(), low.tolist(), high.tolist(), strict=True)
     )
 
 
-def features(layers: Sequence[LayerCost]) -> Mapping[str, float]:
-    """Sums over the layers of one subnet: MACs, MACs as the kernels do them, elements moved, and layers.
+def predict_ms(model: LatencyModel, layers: Sequence[LayerCost]) -> float:
+    """Predicted latency in milliseconds of the subnet with these layers."""
+    return predict(model, layers).ms
 
-    A kernel takes inputs by 4 (one INT8 dot product) and outputs by its vector width, 16, or by a block of
-    several vectors, 64: a layer of 17 channels costs as much as one of 32.
+
+def learning_curve(
+    measurements: Sequence[Measurement],
+    costs: Costs,
+    *,
+    samples: Sequence[int] = (10, 30, 100, 300),
+    kinds: Iterable[str] | None = None,
+) -> dict[str, tuple[Figures, ...]]:
+    """Figures on the held-out measurements by kind, each fitted to the first so many of the others.
+
+    `kinds` (None: all, and the baselines); sizes above the number of measurements of role "fit" are left out.
+    Empty where nothing was held out.
     """
-    sums: dict[str, float] = defaultdict(float, macs=0.0)
-    for layer in layers:
-        if layer.kind.endswith("norm"):  # folds into the convolution before it
-            continue
-        depthwise = 1 < layer.groups == layer.inputs
-        sums["macs"] += layer.macs
-        sums["macs.depthwise"] += layer.macs if depthwise else 0
-        for block in (16, 64):
-            inputs = layer.inputs // layer.groups
-            sums[f"macs.padded_to_{block}"] += (
-                layer.macs * _padding(inputs, 1 if depthwise else 4) * _padding(layer.outputs, block)
-            )
-        sums["elements"] += layer.weights + (layer.inputs + layer.outputs) * layer.positions
-        sums["layers"] += 1
-    return dict(sums)
+    wanted = _fits((*PREDICTORS, *BASELINES) if kinds is None else kinds)
+    data = Samples.of(measurements, costs)
+    fit, test = data.rows(data.role_fit), data.rows(~data.role_fit)
+    sizes = [size for size in samples if MIN_MEASUREMENTS <= size <= len(fit.ms)]
+    if not len(test.ms):
+        return {}
+    curves: dict[str, list[Figures]] = {name: [] for name in wanted}
+    for size in sizes:
+        some = fit.rows(np.arange(len(fit.ms)) < size)
+        lean = lean_of(some)
+        for name, own in wanted.items():
+            ms, _ = fit_to(some, own, lean).predict(test.table)
+            curves[name].append(figures_of(ms, test.ms, size))
+    return {name: tuple(own) for name, own in curves.items()}
 
 
-def kendall_tau(a: Array, b: Array) -> float:
-    """Kendall's tau-b of two rankings: 1 the same order, −1 the opposite, 0 none (or one is constant)."""
-    left = np.sign(np.subtract.outer(a, a))
-    right = np.sign(np.subtract.outer(b, b))
-    norm = np.sqrt((left**2).sum() * (right**2).sum())
-    return float((left * right).sum() / norm) if norm else 0.0
+def left_out(
+    model: LatencyModel, measurements: Sequence[Measurement], costs: Costs, *, kind: str | None = None
+) -> tuple[Prediction, ...]:
+    """A prediction for each measurement by a predictor that was fitted without it; `kind` None: the model's own.
+
+    Those held out are predicted by one fitted to all others, the others in five parts by cross-validation.
+    """
+    fit = _fits([kind or model.kind])[kind or model.kind]
+    data = Samples.of(measurements, costs)
+    own = data.rows(data.role_fit)
+    ms, error = np.zeros(len(data.ms)), np.zeros(len(data.ms))
+    ms[data.role_fit], error[data.role_fit] = cross_validated(own, fit, model.lean)
+    if not data.role_fit.all():
+        others = data.rows(~data.role_fit).table
+        ms[~data.role_fit], error[~data.role_fit] = fit_to(own, fit, model.lean).predict(others)
+    spread = model.spread if kind in (None, model.kind) else spread_of(ms, error, data.ms)
+    low, high = bounds_of(ms, error, spread)
+    return tuple(
+        Prediction(ms=a, low_ms=b, high_ms=c)
+        for a, b, c in zip(ms.tolist(), low.tolist(), high.tolist(), strict=True)
+    )
 
 
-def _padding(size: int, block: int) -> float:
-    return ceil(size / block) * block / size
+def _predicted(model: LatencyModel, subnets: Sequence[Sequence[LayerCost]]) -> tuple[Array, Array, Array]:
+    table = tabulate(subnets, model.fitted.names, signatures=model.fitted.needs_signatures)
+    factor: Array | float = 1.0
+    if model.base is not None:
+        factor = _predicted(model.base, subnets)[0]
+        table = table.on(factor)
+    ms, error = model.fitted.predict(table)
+    low, high = bounds_of(ms, error, model.spread)
+    return ms * factor, low * factor, high * factor
 
 
-@dataclass(frozen=True)
-class _Fit:
-    means: Array
-    scales: Array
-    coefficients: Array
-    intercept: float
-    alpha: float
-    left_out_error: float
-
-    def predict(self, x: Array) -> Array:
-        return self.intercept + (x - self.means) / self.scales @ self.coefficients
+def _fits(kinds: Iterable[str]) -> dict[str, Fit]:
+    known = {**PREDICTORS, **BASELINES}
+    for kind in kinds:
+        if kind not in known:
+            raise MeasureError(f"no such latency predictor '{kind}'{did_you_mean(kind, known)}")
+    return {kind: known[kind] for kind in kinds}
 
 
-def _fit(x: Array, latency: Array, alphas: Sequence[float] | Array = _ALPHAS) -> _Fit:
-    """Ridge with the penalty whose leave-one-out relative error is least; the intercept is not penalised."""
-    means, scales = x.mean(axis=0), x.std(axis=0)
-    scales = np.where(scales > 1e-12 * np.abs(means).max(initial=1.0), scales, 1.0)
-    rows = np.column_stack([np.ones(len(x)), (x - means) / scales]) / latency[:, None]
-    target = np.ones(len(x))
-    best: tuple[float, float, Array] | None = None
-    # Sums term by term in Python's own floats: BLAS may add in another order the next time, and a search that
-    # goes on must predict the very numbers it predicted before.
-    exact = rows.astype(object)
-    products, towards = exact.T @ exact, (exact.T @ target.astype(object)).astype(float)
-    for alpha in alphas:
-        penalty = alpha * len(x) / median(latency) ** 2 * np.eye(rows.shape[1])
-        penalty[0, 0] = 0.0
-        inverse = _inverse((products + penalty).astype(float).tolist())
-        weights = (inverse * towards).sum(axis=1)
-        leverage = ((rows[:, None, :] * inverse[None]).sum(axis=2) * rows).sum(axis=1)
-        left_out = (target - rows @ weights) / np.maximum(1 - leverage, 1e-9)
-        error = float(np.abs(left_out).mean())
-        if best is None or error < best[0]:
-            best = error, float(alpha), weights
-    assert best is not None
-    error, alpha, weights = best
-    return _Fit(means, scales, weights[1:], float(weights[0]), alpha, error)
-
-
-def _inverse(matrix: list[list[float]]) -> Array:
-    """The inverse of a symmetric positive matrix by Gauss-Jordan elimination; 0 for directions without any."""
-    size = len(matrix)
-    rows = [[*row, *(float(i == j) for j in range(size))] for i, row in enumerate(matrix)]
-    largest = max(abs(row[i]) for i, row in enumerate(matrix))
-    for i in range(size):
-        pivot = rows[i][i]
-        if abs(pivot) <= 1e-13 * largest:
-            rows[i] = [0.0] * (2 * size)
-            continue
-        rows[i] = [value / pivot for value in rows[i]]
-        for j in range(size):
-            if j != i and rows[j][i]:
-                factor = rows[j][i]
-                rows[j] = [a - factor * b for a, b in zip(rows[j], rows[i], strict=True)]
-    return np.array([row[size:] for row in rows])
+__all__ = [
+    "COVERAGE_PERCENT",
+    "Figures",
+    "LatencyModel",
+    "Prediction",
+    "figures_of",
+    "fit_latency",
+    "kendall_tau",
+    "learning_curve",
+    "left_out",
+    "predict",
+    "predict_many",
+    "predict_ms",
+]

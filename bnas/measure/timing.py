@@ -1,7 +1,9 @@
 """The timing protocol: every network is timed in turn with a reference network.
 
 A machine whose speed drifts, because it is warm or shared, slows both alike: the ratio of two blocks timed
-next to each other stays, and is what candidates are compared by.
+next to each other stays, and is what candidates are compared by. A network that runs after another one finds
+that one's weights in the caches, and its first calls take up to twice as long as its tenth: each block begins
+with as many calls that are not timed as this network was seen to need. So it is timed as it will run, by itself.
 """
 
 from __future__ import annotations
@@ -9,29 +11,42 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import floor, inf, sqrt
 from statistics import median
 
 import numpy as np
 
 from bnas.errors import ConfigError, MeasureError
+from bnas.measure.disturbance import Witness
 
 now = time.perf_counter  # seconds; looked up at each call, so that a test can replace the clock
 
 MAX_CALLS = 10_000  # of one network in one block
 WARM_BLOCKS = 50  # after which a network that is not stable yet counts as warm
 STABLE = 0.05  # two blocks in turn whose medians differ by less, as a fraction, are stable
+SETTLE_TRIALS = 3  # of each network after the others, to see how many calls it needs to run as if alone
+SETTLE_MS = 10.0  # enough to fetch all that caches hold; the longer blocks are, the less drift cancels
+SETTLE_CALLS = (3, 24)  # of one such trial
+SETTLED = (
+    0.02  # a call that takes longer by less than this, as a fraction, than those after it is one of them
+)
+REPEATS = 3  # of a block that other work disturbed; the last counts, whatever happens
+_NORMAL_95 = 1.96  # standard deviations to each side of a normal's middle that hold 95 % of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
     """How subnets are timed, and how many of them for the latency predictor.
 
-    `samples` subnets are timed; the predictor's error is that on `holdout` of them (a third at most), which
-    it has not seen.
+    `samples` subnets are timed; `holdout` of them (two fifths at most) are random ones, which only tell
+    the predictor's error. The others are chosen to teach it the most.
     A network is warmed up for at least `warmup_ms`, then runs in blocks of about `block_ms` in turn with the
     reference; rounds of such blocks are repeated, at least `min_rounds` and at most `max_rounds`, until the
-    standard error of the ratio is below `target_ratio_error_percent`.
+    95 % confidence interval of the ratio to the reference is within ± `target_ratio_error_percent`.
+    No predictor is fitted to measurements whose median error is above `max_ratio_error_percent`.
+    `memory`: read the peak memory of each subnet as well, in a process of its own (a second or less for each).
+    `transfer_from` names another hardware of the run (a folder in latency/): its predictor is carried over
+    to this one, for which few samples are enough.
     """
 
     samples: int = 24
@@ -40,13 +55,16 @@ class MeasureConfig:
     max_rounds: int = 150
     block_ms: float = 3.0
     warmup_ms: float = 60.0
-    target_ratio_error_percent: float = 0.5
+    target_ratio_error_percent: float = 1.0
+    max_ratio_error_percent: float = 5.0
+    memory: bool = False
+    transfer_from: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 4), ("holdout", 1), ("min_rounds", 1), ("max_rounds", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}")
-        for name in ("block_ms", "target_ratio_error_percent"):
+        for name in ("block_ms", "target_ratio_error_percent", "max_ratio_error_percent"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if self.warmup_ms < 0:
@@ -59,26 +77,35 @@ class MeasureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """`latency_ms` is the median over all `calls`; `ratio` the median over the rounds of (this network's
-    median in the round / the reference's in the same round), with its 10th and 90th percentiles and its
-    standard error in per cent of it.
+    """One network in an interleaved run.
+
+    An inference is of one batch. `time_ms` is the median over all calls of the time of one inference: where
+    one runs at a time from call to answer (its latency), where many run at once from one completed to the
+    next. `ratio` is the median over the rounds of (this network's median in the round ÷ the reference's in the
+    same round), with its 10th and 90th percentiles; `ratio_error_percent` how far its 95 % confidence interval
+    goes to the farther side, in per cent of it. `converged` says whether that reached what was asked for before the
+    last round. `disturbed` counts blocks that were repeated because other work took the CPU.
     """
 
-    latency_ms: float
+    time_ms: float
     p10_ms: float
     p90_ms: float
+    p99_ms: float
     ratio: float
     ratio_p10: float
     ratio_p90: float
     ratio_error_percent: float
+    converged: bool
     rounds: int
     calls: int
+    disturbed: int
 
 
 def time_interleaved(runners: Mapping[str, Callable[[], object]], config: MeasureConfig) -> dict[str, Timing]:
     """Time all `runners` in turn; the first is the reference.
 
-    The order is rotated each round, so that none is always timed after the same other one.
+    The order is rotated each round, so that none is always timed after the same other one. A runner's
+    `inferences`, where it has any, is how many one call does.
 
     Raises:
         MeasureError: there is nothing to time, or the clock stands still.
@@ -87,26 +114,72 @@ def time_interleaved(runners: Mapping[str, Callable[[], object]], config: Measur
         raise MeasureError("no networks to time")
     names = list(runners)
     calls = {name: _warm_up(run, config) for name, run in runners.items()}
+    settling = _settling(runners)
     blocks: dict[str, list[list[float]]] = {name: [] for name in names}
-    while True:
-        done = len(blocks[names[0]])
-        turn = done % len(names)
-        for name in names[turn:] + names[:turn]:
-            blocks[name].append(_block(runners[name], calls[name]))
-        if done + 1 >= config.min_rounds:
-            timings = {name: _summary(blocks[name], blocks[names[0]]) for name in names}
-            error = max(timing.ratio_error_percent for timing in timings.values())
-            if done + 1 >= config.max_rounds or error <= config.target_ratio_error_percent:
-                return timings
+    disturbed = dict.fromkeys(names, 0)
+    with Witness() as witness:
+        for done in range(1, config.max_rounds + 1):
+            turn = (done - 1) % len(names)
+            for name in names[turn:] + names[:turn]:
+                block, repeated = _undisturbed(runners[name], settling[name], calls[name], witness)
+                blocks[name].append(block)
+                disturbed[name] += repeated
+            if done >= config.min_rounds:
+                medians = {name: np.array([median(block) for block in blocks[name]]) for name in names}
+                ratios = {name: _ratio(medians[name], medians[names[0]]) for name in names}
+                converged = max(r[-1] for r in ratios.values()) <= config.target_ratio_error_percent
+                if converged:
+                    break
+    return {
+        name: _timing(blocks[name], ratios[name], converged=converged, disturbed=disturbed[name])
+        for name in names
+    }
+
+
+def _settling(runners: Mapping[str, Callable[[], object]]) -> dict[str, int]:
+    """How many calls each network needs, after the others have run, before its time stays; at least one."""
+    trials: dict[str, list[list[float]]] = {name: [] for name in runners}
+    for _ in range(SETTLE_TRIALS if len(runners) > 1 else 0):
+        for name, run in runners.items():
+            begin = now()
+            run()
+            took = (now() - begin) * 1000
+            least, most = SETTLE_CALLS
+            calls = max(least, min(most, round(2 * SETTLE_MS / took) if took > 0 else most))
+            trials[name].append([took / getattr(run, "inferences", 1), *_block(run, calls - 1)])
+    return {name: _unsettled(times) if times else 1 for name, times in trials.items()}
+
+
+def _unsettled(trials: Sequence[Sequence[float]]) -> int:
+    """Of calls in a row, each the median of its trials: how many come before the time stays; at least one."""
+    times = [median(column) for column in zip(*trials, strict=False)]
+    settled = median(times[len(times) // 2 :])
+    first = next(i for i in range(len(times)) if median(times[i : i + 3]) <= (1 + SETTLED) * settled)
+    return max(1, min(first, round(SETTLE_MS / settled) if settled > 0 else first))
+
+
+def _undisturbed(
+    run: Callable[[], object], settling: int, calls: int, witness: Witness
+) -> tuple[list[float], int]:
+    """A block of calls, and how often it was repeated."""
+    for repeated in range(REPEATS + 1):
+        for _ in range(settling if repeated == 0 else 1):
+            run()
+        witness.begin()
+        block = _block(run, calls)
+        if not witness.disturbed():
+            break
+    return block, repeated
 
 
 def _block(run: Callable[[], object], calls: int) -> list[float]:
-    """Milliseconds of each of `calls` calls."""
+    """Milliseconds of an inference in each of `calls` calls."""
+    inferences = getattr(run, "inferences", 1)
     times = []
     for _ in range(calls):
         begin = now()
         run()
-        times.append((now() - begin) * 1000)
+        times.append((now() - begin) * 1000 / inferences)
     return times
 
 
@@ -114,33 +187,50 @@ def _warm_up(run: Callable[[], object], config: MeasureConfig) -> int:
     """Run until two blocks in turn agree; returns how many calls make a block of `config.block_ms`."""
     calls, spent, before = 1, 0.0, inf
     for _ in range(WARM_BLOCKS):
-        block = _block(run, calls)
-        spent += sum(block)
-        latency = median(block)
-        calls = max(1, min(MAX_CALLS, round(config.block_ms / latency))) if latency > 0 else MAX_CALLS
+        begin = now()
+        latency = median(_block(run, calls))
+        took = (now() - begin) * 1000
+        spent += took
+        each = took / calls
+        calls = max(1, min(MAX_CALLS, round(config.block_ms / each))) if each > 0 else MAX_CALLS
         if spent >= config.warmup_ms and abs(latency - before) <= STABLE * latency:
             break
         before = latency
     return calls
 
 
-def _summary(blocks: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> Timing:
-    medians = np.array([median(block) for block in blocks])
-    reference_medians = np.array([median(block) for block in reference])
-    if medians.min() <= 0 or reference_medians.min() <= 0:
+def _ratio(medians: np.ndarray, reference: np.ndarray) -> tuple[float, float, float, float]:
+    """Median, 10th and 90th percentile of the ratio over the rounds, and its error in per cent."""
+    if medians.min() <= 0 or reference.min() <= 0:
         raise MeasureError("a network took no time at all: the clock is too coarse, or stands still")
-    p10, latency, p90 = np.percentile([time for block in blocks for time in block], [10, 50, 90])
-    ratio_p10, ratio, ratio_p90 = np.percentile(medians / reference_medians, [10, 50, 90])
-    # Of a median: √(π/2) σ / √n; σ from percentiles (2.563 σ apart): a few disturbed rounds do not move it.
-    error = sqrt(np.pi / 2) * (ratio_p90 - ratio_p10) / 2.563 / sqrt(len(medians))
+    ratios = np.sort(medians / reference)
+    p10, ratio, p90 = (float(value) for value in np.percentile(ratios, [10, 50, 90]))
+    # The order statistics between which the median of what was drawn from lies with 95 %, whatever its
+    # distribution (Conover 1999, §3.2): on a busy machine rounds are of two kinds, and no normal fits.
+    low = max(0, floor((len(ratios) - _NORMAL_95 * sqrt(len(ratios))) / 2))
+    return ratio, p10, p90, 100 * max(float(ratios[-1 - low]) - ratio, ratio - float(ratios[low])) / ratio
+
+
+def _timing(
+    blocks: Sequence[Sequence[float]],
+    ratio: tuple[float, float, float, float],
+    *,
+    converged: bool,
+    disturbed: int,
+) -> Timing:
+    times = [time for block in blocks for time in block]
+    p10, middle, p90, p99 = (float(value) for value in np.percentile(times, [10, 50, 90, 99]))
     return Timing(
-        latency_ms=float(latency),
-        p10_ms=float(p10),
-        p90_ms=float(p90),
-        ratio=float(ratio),
-        ratio_p10=float(ratio_p10),
-        ratio_p90=float(ratio_p90),
-        ratio_error_percent=float(100 * error / ratio),
+        time_ms=middle,
+        p10_ms=p10,
+        p90_ms=p90,
+        p99_ms=p99,
+        ratio=ratio[0],
+        ratio_p10=ratio[1],
+        ratio_p90=ratio[2],
+        ratio_error_percent=ratio[3],
+        converged=converged,
         rounds=len(blocks),
-        calls=sum(len(block) for block in blocks),
+        calls=len(times),
+        disturbed=disturbed,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bnas.files import write_json, write_text
 from bnas.report.page import page
-from bnas.report.types import Report, SubnetReport
+from bnas.report.types import LatencyReport, Report, SubnetReport
 
 
 def subnet_report(
@@ -58,14 +58,14 @@ def subnet_report(
     )
 
 
-def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Write `report.json` and `report.html` into `folder`; returns their paths.
+def write_report(report: Report, folder: Path, latency: LatencyReport | None = None) -> tuple[Path, Path]:
+    """Write `report.json` and `report.html` into `folder`; returns their paths. `latency`: see `page`.
 
     Raises:
         MissingPackageError: plotly is not installed.
         RunError: a file cannot be written.
     """
-    html = page(report)
+    html = page(report, latency)
     json_path, html_path = folder / "report.json", folder / "report.html"
     write_json(json_path, report)
     write_text(html_path, html)

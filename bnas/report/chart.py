@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnas.report.types import Curve, Training
 from bnas.report.words import curve_cells, number, short
@@ -77,12 +78,38 @@ def dots(x: Sequence[float], y: Sequence[float], width: int, height: int) -> lis
     low, high = values.min(), values.max()
     share = (high - filled) / (high - low) if high > low else np.full(columns, 0.5)
     row = np.rint(share * (rows - 1)).astype(np.int64)
-    cells = np.zeros((height, width), dtype=np.int64)
+    picture = np.zeros((rows, columns), dtype=bool)
     for at in range(columns):
         before = row[max(at - 1, 0)]
         for dot in range(min(before, row[at]), max(before, row[at]) + 1):
             if dot != before or before == row[at]:  # the step from the row before is drawn here
-                cells[dot // 4, at // 2] |= _DOTS[dot % 4][at % 2]
+                picture[dot, at] = True
+    return braille(picture)
+
+
+def scatter(
+    x: Sequence[float], y: Sequence[float], span: tuple[float, float], width: int, height: int
+) -> list[str]:
+    """Points (x, y) as `height` lines of `width` braille characters; `span`: what y is in the lowest row of dots and
+    in the highest. Points beyond it are not drawn."""
+    columns, rows = 2 * width, 4 * height
+    across = np.asarray(x, dtype=np.float64) - min(x)
+    column = np.rint(across / (across.max() or 1.0) * (columns - 1)).astype(np.int64)
+    low, high = span
+    row = np.rint((high - np.asarray(y, dtype=np.float64)) / (high - low) * (rows - 1)).astype(np.int64)
+    inside = (row >= 0) & (row < rows)
+    picture = np.zeros((rows, columns), dtype=bool)
+    picture[row[inside], column[inside]] = True
+    return braille(picture)
+
+
+def braille(picture: NDArray[np.bool_]) -> list[str]:
+    """A picture [4 · lines, 2 · characters] of dots as lines of braille characters."""
+    rows, columns = picture.shape
+    cells = np.zeros((rows // 4, columns // 2), dtype=np.int64)
+    for row, bits in enumerate(_DOTS):
+        for column, bit in enumerate(bits):
+            cells |= np.where(picture[row::4, column::2], bit, 0)
     return ["".join(chr(0x2800 + int(cell)) for cell in line) for line in cells]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
@@ -10,11 +9,12 @@ from string import Template
 from typing import Any
 
 from bnas.errors import require
-from bnas.plain import to_plain
 from bnas.report.figure import Figure
+from bnas.report.html import facts_list, many, notes_box, script_json
+from bnas.report.latency import latency_summary, latency_summary_figures
 from bnas.report.plots import figures, spread_text
 from bnas.report.table import COLUMNS, networks
-from bnas.report.types import Report, SubnetReport
+from bnas.report.types import LatencyReport, Report, SubnetReport
 from bnas.report.words import headline, points, short, significant, size, times
 
 SMALL_PLOTS = {
@@ -23,14 +23,14 @@ SMALL_PLOTS = {
 }
 
 
-def page(report: Report) -> str:
-    """The page's HTML; every name in it is escaped.
+def page(report: Report, latency: LatencyReport | None = None) -> str:
+    """The page's HTML; every name in it is escaped. `latency`: the campaign that the predictor was fitted to.
 
     Raises:
         MissingPackageError: plotly is not installed.
     """
     plotly = require("plotly.offline", "report").get_plotlyjs()
-    drawn = figures(report)
+    drawn = figures(report) | (latency_summary_figures(latency) if latency else {})
     here = files("bnas.report")
     return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{report.run} · bnas report"),
@@ -41,10 +41,11 @@ def page(report: Report) -> str:
         eyebrow=escape(" · ".join(filter(None, (report.run, report.dataset, _cpu(report))))),
         headline=escape(headline(report)),
         lead=escape(_lead(report)),
-        notes=_notes(report),
+        notes=notes_box(report.notes),
         cards="\n".join(_card(report, subnet) for subnet in report.subnets),
         front_caption=escape(_front_caption(drawn["front"])),
         small_plots="\n".join(_small_plot(report, place) for place in SMALL_PLOTS if place in drawn),
+        latency=latency_summary(latency) if latency else "",
         table_caption=(
             "Top-1 is on the test images, which neither training nor search nor choice has seen. "
             "Latencies are medians at batch 1, measured in turn with the original."
@@ -54,7 +55,7 @@ def page(report: Report) -> str:
         choices=_choices(report),
         commands="\n".join(_command(subnet) for subnet in networks(report) if subnet.command),
         facts="\n".join(
-            _facts(title, facts)
+            facts_list(title, facts)
             for title, facts in (
                 ("Hardware", report.hardware),
                 ("Protocol", report.protocol),
@@ -64,12 +65,6 @@ def page(report: Report) -> str:
             if facts
         ),
     )
-
-
-def script_json(x: Any) -> str:
-    """JSON that may stand inside a script element: nothing in it can end the element."""
-    text = json.dumps(to_plain(x), separators=(",", ":"), ensure_ascii=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _cpu(report: Report) -> str:
@@ -89,12 +84,6 @@ def _lead(report: Report) -> str:
         f"{len(report.front)} quantized and measured. "
         "A subnet’s loss is its INT8 top-1 against the FP32 original’s."
     )
-
-
-def _notes(report: Report) -> str:
-    if not report.notes:
-        return ""
-    return f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in report.notes)}</div>'
 
 
 def _card(report: Report, subnet: SubnetReport) -> str:
@@ -207,11 +196,7 @@ def _name(report: Report, subnet: SubnetReport) -> str:
 def _choices_caption(report: Report) -> str:
     kept = "Bars show how much of the original each choice keeps."
     count = report.space.get("size")
-    return f"{kept} The space holds {_many(count)} subnets." if isinstance(count, int) else kept
-
-
-def _many(count: int) -> str:
-    return f"{count:,}" if count < 10**9 else f"about 10^{len(str(count)) - 1}"
+    return f"{kept} The space holds {many(count)} subnets." if isinstance(count, int) else kept
 
 
 def _choices(report: Report) -> str:
@@ -249,39 +234,6 @@ def _command(subnet: SubnetReport) -> str:
     )
 
 
-def _facts(title: str, facts: Mapping[str, Any]) -> str:
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _told(facts))
-    return f"<div><h3>{title}</h3><dl>{rows}</dl></div>"
-
-
 def _without(facts: Mapping[str, Any], **told: Any) -> dict[str, Any]:
     """`facts` less those that the page tells elsewhere."""
     return {key: value for key, value in facts.items() if key not in told or told[key] != value}
-
-
-def _told(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Nested facts as (name, text) pairs; names in words, nesting as `name, part`."""
-    told: list[tuple[str, str]] = []
-    for key, value in facts.items():
-        name = f"{above}, {key}" if above else str(key)
-        if isinstance(value, Mapping):
-            told += _told(value, name)
-        elif value not in ("", (), []):
-            told.append((name.replace("_", " "), _text(value)))
-    return told
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int):
-        return _many(value)
-    if isinstance(value, (list, tuple)) and len(value) > 6 and all(isinstance(x, float) for x in value):
-        return f"{len(value)} numbers, see report.json"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
-    return str(value)

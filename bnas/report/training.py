@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
-from bnas.errors import require
 from bnas.files import write_text
 from bnas.report.figure import Figure
-from bnas.report.page import script_json
+from bnas.report.sections import plot_section, rows_table, sections_page
 from bnas.report.training_plots import title_of, training_figures
 from bnas.report.types import Training
 from bnas.report.words import curve_cells, number
@@ -42,25 +39,21 @@ def training_page(run: str, trainings: Sequence[Training]) -> str:
     Raises:
         MissingPackageError: plotly is not installed.
     """
-    plotly = require("plotly.offline", "report").get_plotlyjs()
-    here, sections = files("bnas.report"), []
+    sections: list[str] = []
     figures: dict[str, Figure] = {}
     for index, training in enumerate(trainings):
         drawn = training_figures(training)
         places = {f"plot-{index}-{place}": name for place, name in enumerate(drawn)}
         figures |= {place: drawn[name] for place, name in places.items()}
         sections.append(_section(training, places))
-    return Template((here / "training.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{run} · bnas training"),
-        css=(here / "page.css").read_text(encoding="utf-8").rstrip(),
-        js=(here / "page.js").read_text(encoding="utf-8").rstrip(),
-        plotly=plotly,
-        figures=script_json(figures),
-        eyebrow=escape(f"{run} · training"),
-        headline=escape(_headline(trainings)),
+    return sections_page(
+        title=f"{run} · bnas training",
+        eyebrow=f"{run} · training",
+        headline=_headline(trainings),
         lead="Metrics are on the validation images. A page of a training that goes on is made anew by: "
         "python -m bnas show train",
-        sections="\n".join(sections),
+        sections=sections,
+        figures=figures,
     )
 
 
@@ -99,22 +92,13 @@ def _section(training: Training, places: dict[str, str]) -> str:
 
 
 def _plot(place: str, group: str, size: str) -> str:
-    title, caption = (
-        escape(title_of(group)),
-        escape(_CAPTIONS.get(group, "Of some subnets, always the same.")),
-    )
-    return (
-        f'<section><h3>{title[:1].upper()}{title[1:]}</h3><p class="caption">{caption}</p>'
-        f'<div class="plot {size}"><div id="{place}"></div></div></section>'
-    )
+    title = title_of(group)
+    caption = _CAPTIONS.get(group, "Of some subnets, always the same.")
+    return plot_section(place, f"{title[:1].upper()}{title[1:]}", caption, size)
 
 
 def _table(training: Training) -> str:
-    heads = "".join(f'<th scope="col">{text}</th>' for text in ("points", "first", "last", "best", "at step"))
-    rows = "".join(
-        f'<tr><th scope="row">{escape(curve.name)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in curve_cells(curve))
-        + "</tr>"
-        for curve in training.curves
+    return rows_table(
+        ("curve", "points", "first", "last", "best", "at step"),
+        [(curve.name, *curve_cells(curve)) for curve in training.curves],
     )
-    return f'<table><thead><tr><th scope="col">curve</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'

@@ -140,3 +140,84 @@ class Training:
         for curve in self.curves:
             found.setdefault(curve.name.partition("/")[0], []).append(curve)
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedSubnet:
+    """A subnet of a latency campaign: as it was timed, and as predictors say that had not seen it.
+
+    Subnets stand in the order in which they were timed.
+
+    measured_ms: its ratio to the reference × the reference's median over the campaign; error_percent: half the width
+        of the ratio's 95 % confidence interval. reference_ms: the reference's own median in the same rounds.
+    predicted_ms, low_ms, high_ms: the prediction and its error bar, of a model that was fitted without this subnet
+        (None: there is none). macs_line_ms: of a straight line through MACs, likewise.
+    size_bytes, memory_bytes (peak resident) and energy_mj (of one inference): None where they were not read.
+    began: Unix time. seconds: what it cost, by step (extract, deploy, compile, time). disturbed: blocks that were timed
+        again. converged: the error came under its target before the cap of rounds.
+    """
+
+    config_digest: str
+    role: Literal["fit", "held_out"]
+    macs: int
+    measured_ms: float
+    error_percent: float
+    reference_ms: float
+    began: float
+    seconds: dict[str, float] = field(hash=False)
+    rounds: int
+    disturbed: int = 0
+    converged: bool = True
+    predicted_ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+    macs_line_ms: float | None = None
+    size_bytes: int | None = None
+    memory_bytes: int | None = None
+    energy_mj: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorError:
+    """How far one kind of latency predictor, fitted on `samples` subnets, is off on subnets that it had not seen.
+
+    mape_percent: mean absolute error in per cent of the measurement; within_…_percent: how many per cent of the
+    subnets are predicted so well; kendall_tau: of the order; covered_percent: how many measurements lie within the
+    error bar. None: not computed.
+    """
+
+    kind: str
+    samples: int
+    mape_percent: float
+    within_2_percent: float | None = None
+    within_5_percent: float | None = None
+    kendall_tau: float | None = None
+    covered_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyReport:
+    """A latency campaign and the predictor that was fitted to it.
+
+    scenario: throughput, where the times are those from one completed inference to the next.
+    hw: the name of the hardware, which is that of its folder in the run's `latency/`.
+    kind: of the predictor that was kept. kinds: those that were compared by cross-validation. held_out: errors on the
+    subnets of that role, the kept kind first, then baselines. learning: the same by the number of samples, by kind.
+    reference_ms: the reference's median over the campaign. coverage_percent: what an error bar promises. noise_percent:
+    by how much two timings of one subnet differ (median), where that was measured.
+    """
+
+    run: str
+    hw: str
+    kind: str
+    reference_ms: float
+    scenario: Literal["latency", "throughput"] = "latency"
+    subnets: tuple[TimedSubnet, ...]
+    kinds: tuple[PredictorError, ...] = ()
+    held_out: tuple[PredictorError, ...] = ()
+    learning: tuple[PredictorError, ...] = ()
+    coverage_percent: float = 95.0
+    noise_percent: float | None = None
+    hardware: dict[str, Any] = field(default_factory=dict, hash=False)
+    protocol: dict[str, Any] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()

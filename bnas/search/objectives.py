@@ -38,6 +38,8 @@ OBJECTIVES: dict[str, Objective] = {
         Objective(name="macs", direction="min", unit="MACs"),
         Objective(name="parameters", direction="min"),
         Objective(name="size_bytes", direction="min", unit="B"),
+        Objective(name="memory_bytes", direction="min", unit="B"),
+        Objective(name="energy_mj", direction="min", unit="mJ"),
     )
 }
 

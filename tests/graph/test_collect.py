@@ -7,6 +7,7 @@ from nets import Net, attributes, conv, facts, free, groups, layers, parameter, 
 from torch import Tensor, nn
 
 from bnas.graph import Group, trace
+from bnas.plain import from_plain, to_plain
 
 
 def test_groups_are_named_after_the_first_layer_that_makes_them() -> None:
@@ -122,3 +123,31 @@ def test_shared_names() -> None:
     shared = nn.BatchNorm2d(8)
     graph = facts(lambda m, x: m.b(m.y(m.x(m.a(x)))), a=conv(3, 8), x=shared, y=shared, b=conv(8, 4))
     assert graph.weight_by_name["x.running_mean"].aliases == ("y.running_mean",)
+
+
+class Fused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8)
+        self.second, self.head = nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x)).relu_()
+        x = torch.relu(self.second(x) + x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_strides_positions_read_and_functions_that_follow() -> None:
+    first, norm, second, head = trace(Fused(), (torch.randn(1, 3, 8, 12),)).layers
+    assert (first.stride, first.positions, first.input_positions) == (4, 4 * 6, 8 * 12)
+    assert first.then == ("relu",)
+    assert (norm.then, head.then) == ((), ())
+    assert (second.stride, second.input_positions, second.then) == (1, 4 * 6, ("add", "relu"))
+
+
+def test_facts_of_before_read_as_facts() -> None:
+    """What a layer has gained since is left out of the JSON where it says nothing."""
+    graph = trace(Fused(), (torch.randn(1, 3, 8, 12),))
+    assert from_plain(type(graph), to_plain(graph)) == graph
+    plain = to_plain(graph.layers[1])
+    assert not {"stride", "input_positions", "then"} & set(plain)

@@ -1,41 +1,48 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_networks import patterns, small_net
+from small_networks import small_net
 from torch import Tensor, nn
 
+from bnas import progress
 from bnas.errors import MeasureError, RunError
-from bnas.export import OpenVinoIR, export
+from bnas.export import Quantized
+from bnas.files import append_jsonl, read_jsonl
 from bnas.measure import (
     BACKENDS,
     Backend,
+    Hardware,
     HwConfig,
     MeasureConfig,
     Measurement,
+    Timed,
     campaign,
-    choose,
-    time_artefacts,
+    detect,
     timing,
 )
+from bnas.measure.device import Here
+from bnas.measure.disturbance import Witness
 from bnas.plain import from_plain, to_plain
-from bnas.quantize import NncfPTQ, Quantized, quantize
-from bnas.space import Choice, SearchSpace, SubnetConfig
+from bnas.quantize import NncfPTQ
+from bnas.space import Choice, LayerCost, SearchSpace, SubnetConfig
 
+campaigning = import_module("bnas.measure.campaign")  # the module, which the function hides
 SPACE = SearchSpace(
     choices=(
-        Choice(name="a.width", dim="width", values=(8, 16, 24, 32)),
-        Choice(name="b.width", dim="width", values=(4, 8, 12, 16)),
+        Choice(name="a.width", dim="width", values=tuple(range(8, 72, 8))),
+        Choice(name="b.width", dim="width", values=tuple(range(4, 68, 4))),
     )
 )
+REFERENCE = 40 + 36  # the middle value of each choice
 EXAMPLE = torch.zeros(1, 3, 16, 16)
-CONFIG = MeasureConfig(samples=6, holdout=2, min_rounds=2, max_rounds=2, block_ms=1.0, warmup_ms=0)
+CONFIG = MeasureConfig(samples=12, holdout=3, min_rounds=2, max_rounds=2, block_ms=1.0, warmup_ms=0)
 HW = {"name": "pretend", "backend": "pretend", "precision": "f32", "threads": 1}
 
 
@@ -46,9 +53,26 @@ class Sized(nn.Module):
         super().__init__()
         self.size = size
 
+    def __repr__(self) -> str:
+        return f"Sized({self.size})"
+
+
+def size_of(config: SubnetConfig) -> int:
+    return config["a.width"] + config["b.width"]
+
 
 def make(config: SubnetConfig) -> nn.Module:
-    return Sized(config["a.width"] + config["b.width"])
+    return Sized(size_of(config))
+
+
+def costs(config: SubnetConfig) -> Sequence[LayerCost]:
+    return [
+        LayerCost(
+            name=name, kind="linear", macs=100 * config[name], parameters=config[name], weights=config[name],
+            inputs=100, outputs=config[name], positions=1, kernel=1, groups=1,
+        )
+        for name in ("a.width", "b.width")
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -66,60 +90,93 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return run
 
     monkeypatch.setattr(timing, "now", lambda: seconds[0])
-    monkeypatch.setitem(BACKENDS, "pretend", Backend(prepare=prepare, throughput_per_s=lambda *_: 0.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(Witness, "disturbed", lambda self: False)
+    monkeypatch.setitem(BACKENDS, "pretend", backend(prepare))
     return prepared
 
 
-def measure(path: Path, config: MeasureConfig = CONFIG) -> tuple[Measurement, ...]:
-    return campaign(
-        SPACE,
-        make,
-        HwConfig(**HW),
-        config,
-        quantizer=NncfPTQ(),
-        reference=make(SPACE.largest),
-        example=EXAMPLE,
-        path=path,
-        seed=7,
+def backend(prepare: Callable[..., Any]) -> Backend:
+    return Backend(
+        package="torch",
+        precisions=("f32", "int8"),
+        prepare=prepare,
+        deploy=lambda hw, quantizer: lambda module, example: module,
     )
+
+
+def measure(path: Path, config: MeasureConfig = CONFIG, **options: Any) -> tuple[Measurement, ...]:
+    given: dict[str, Any] = {
+        "costs": costs,
+        "quantizer": NncfPTQ(),
+        "example": EXAMPLE,
+        "path": path,
+        "seed": 7,
+    }
+    hw = options.pop("hw", None) or HwConfig(**HW)  # type: ignore[arg-type]
+    return campaign(options.pop("space", SPACE), options.pop("make", make), hw, config, **given | options)
 
 
 def test_each_subnet_is_timed_beside_the_reference(tmp_path: Path, pretend: list[int]) -> None:
     lines = measure(tmp_path / "hw" / "measurements.jsonl")
-    assert len(lines) == len({line.config for line in lines}) == 6
+    assert len(lines) == len({line.config for line in lines}) == 12
     assert [line.config for line in lines[:2]] == [SPACE.largest, SPACE.smallest]
     for line in lines:
-        size = line.config["a.width"] + line.config["b.width"]
-        assert line.latency_ms == pytest.approx(size)
-        assert line.ratio == pytest.approx(size / 48)
-        assert line.reference_ms == pytest.approx(48)
-        assert (line.batch, line.threads, line.precision, line.space) == (1, 1, "f32", SPACE.digest)
+        size = size_of(line.config)
+        assert line.time_ms == pytest.approx(size)
+        assert line.throughput_per_s == pytest.approx(1000 / size)
+        assert line.ratio == pytest.approx(size / REFERENCE)
+        assert line.reference_ms == pytest.approx(REFERENCE)
+        assert (line.batch, line.threads, line.streams) == (1, 1, 0)
+        assert (line.precision, line.scenario, line.space) == ("f32", "latency", SPACE.digest)
         assert line.hardware.runtime == "pretend"
+        assert line.hardware.runtime_version == detect(HwConfig(**HW)).runtime_version != ""  # type: ignore[arg-type]
+        assert set(line.seconds) == {"extract", "deploy", "compile", "time"}
         assert from_plain(Measurement, to_plain(line)) == line
-    assert pretend == [48, *(line.config["a.width"] + line.config["b.width"] for line in lines)]
+    assert pretend == [REFERENCE, *(size_of(line.config) for line in lines)]
+    # what was timed is told from others by its digest
+    assert len({line.artefact for line in lines}) == len({size_of(line.config) for line in lines})
 
 
-def test_a_campaign_that_was_killed_goes_on(tmp_path: Path, pretend: list[int]) -> None:
-    path = tmp_path / "measurements.jsonl"
-    whole = measure(path)
-    text = path.read_text()
-    lines = text.splitlines(keepends=True)
-    path.write_text("".join(lines[:3]) + lines[3][:40])  # killed in the middle of the fourth line
+def test_some_are_random_and_held_out(tmp_path: Path, pretend: list[int]) -> None:
+    lines = measure(tmp_path / "a.jsonl")
+    assert [line.role for line in lines].count("held_out") == 3
+    few = measure(tmp_path / "b.jsonl", replace(CONFIG, samples=10, holdout=8))
+    assert [line.role for line in few].count("held_out") == 4  # two fifths at most
+    held_out = [line.config for line in lines if line.role == "held_out"]
+    assert SPACE.largest not in held_out
+    assert SPACE.smallest not in held_out
+
+
+def test_a_campaign_that_was_killed_goes_on(
+    tmp_path: Path, pretend: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the midst of the subnets that a predictor has chosen."""
+    monkeypatch.setattr(campaigning, "FIRST", 4)
+    monkeypatch.setattr(campaigning, "AT_ONCE", 3)
+    config = replace(CONFIG, samples=14, holdout=2)
+    whole = [(line.config, line.role) for line in measure(tmp_path / "whole.jsonl", config)]
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    for kept in (0, 3, 5, 8, 11):
+        path = tmp_path / f"killed{kept}.jsonl"
+        path.write_text("".join(lines[:kept]) + lines[kept][:40])  # killed in the middle of a line
+        pretend.clear()
+        assert [(line.config, line.role) for line in measure(path, config)] == whole
+        assert len(pretend) == 1 + 14 - kept  # the reference and those that were missing
+        assert [line.config for line in read_jsonl(path, Measurement)] == [subnet for subnet, _ in whole]
     pretend.clear()
-    assert measure(path) == whole
-    assert len(pretend) == 1 + 3  # the reference and the three that were missing
-    assert path.read_text() == text
-    pretend.clear()
-    assert measure(path) == whole
-    assert pretend == []
+    again = measure(tmp_path / "whole.jsonl", config)
+    assert [(line.config, line.role) for line in again] == whole
+    assert len(pretend) <= 1  # nothing is left to time
 
 
 def test_more_samples_go_on_with_the_same_ones(tmp_path: Path, pretend: list[int]) -> None:
     path = tmp_path / "measurements.jsonl"
     few = measure(path)
-    more = measure(path, replace(CONFIG, samples=9))
-    assert more[:6] == few
-    assert len(more) == 9
+    pretend.clear()
+    more = measure(path, replace(CONFIG, samples=18))
+    assert {line.config for line in few} < {line.config for line in more}
+    assert len(more) == 18
+    assert len(pretend) == 1 + 6
 
 
 def test_a_subnet_is_timed_at_its_resolution(
@@ -130,62 +187,71 @@ def test_a_subnet_is_timed_at_its_resolution(
     )
     seen: list[tuple[int, ...]] = []
 
-    def prepare(network: Any, hw: HwConfig, example: Tensor | None) -> Callable[[], None]:
+    def prepare(network: Any, hw: HwConfig, example: Tensor | None) -> Any:
         assert example is not None
         seen.append(tuple(example.shape))
         return pretended.prepare(network, hw, example)
 
     pretended = BACKENDS["pretend"]
     monkeypatch.setitem(BACKENDS, "pretend", replace(pretended, prepare=prepare))
-    lines = campaign(
-        space, make, HwConfig(**HW), CONFIG, quantizer=NncfPTQ(), reference=make(space.largest), example=EXAMPLE,
-        path=tmp_path / "measurements.jsonl", seed=7,
-    )  # fmt: skip
-    sizes = [16, *(line.config["resolution"] for line in lines)]
+    lines = measure(tmp_path / "measurements.jsonl", space=space)
+    sizes = [12, *(line.config["resolution"] for line in lines)]
     assert seen == [(1, 3, size, size) for size in sizes]
     assert len(set(sizes)) > 1
 
 
-def test_a_small_space_is_measured_whole() -> None:
-    tiny = SearchSpace(choices=(Choice(name="a", dim="width", values=(1, 2, 3)),))
-    chosen = list(choose(tiny, 24, seed=0))
-    assert chosen[:2] == [tiny.largest, tiny.smallest]
-    assert {config["a"] for config in chosen} == {1, 2, 3}
-    assert len(chosen) == 3
-
-
-def test_the_choice_depends_on_the_seed_alone() -> None:
-    assert list(choose(SPACE, 8, seed=1)) == list(choose(SPACE, 8, seed=1))
-    assert list(choose(SPACE, 8, seed=1)) != list(choose(SPACE, 8, seed=2))
+def test_a_small_space_is_measured_whole(tmp_path: Path, pretend: list[int]) -> None:
+    tiny = SearchSpace(choices=(Choice(name="a.width", dim="width", values=(1, 2, 3)),))
+    lines = measure(
+        tmp_path / "m.jsonl",
+        space=tiny,
+        make=lambda config: Sized(config["a.width"]),
+        costs=lambda config: costs(SubnetConfig(values={"a.width": config["a.width"], "b.width": 4})),
+    )
+    assert sorted(line.config["a.width"] for line in lines) == [1, 2, 3]
+    assert [line.role for line in lines] == ["fit"] * 3
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"threads": 2}, "threads 2, now it is 1"),
-        ({"batch": 8}, "batch 8, now it is 1"),
-        ({"precision": "int8"}, "precision int8, now it is f32"),
-        ({"space": "0" * 16}, f"space {'0' * 16}, now it is {SPACE.digest}"),
-        ({"hardware": {"cpu": "Z80"}}, "cpu Z80, now it is "),
-        ({"hardware": {"physical_cores": 77}}, "physical_cores 77, now it is "),
-        ({"hardware": {"runtime_version": "2019.R2"}}, r"runtime_version 2019\.R2, now it is "),
-        ({"hardware": {"flags": ["mmx"]}}, "flags mmx, now it is "),
+        ({"threads": 2}, "threads was 2, is 1"),
+        ({"batch": 8}, "batch was 8, is 1"),
+        ({"precision": "int8"}, "precision was int8, is f32"),
+        (
+            {"scenario": "throughput", "streams": 2},
+            "streams was 2, is 0; scenario was throughput, is latency",
+        ),
+        ({"space": "0" * 16}, f"space was {'0' * 16}, is {SPACE.digest}"),
+        ({"hardware": {"cpu": "Z80"}}, "cpu was Z80, is "),
+        ({"hardware": {"physical_cores": 77}}, "physical_cores was 77, is "),
+        ({"hardware": {"runtime_version": "2019.R2"}}, "runtime_version was 2019.R2, is "),
+        ({"hardware": {"flags": ["mmx"]}}, "flags was mmx, is "),
     ],
 )
-def test_measurements_of_other_hardware_are_refused(
-    tmp_path: Path, pretend: list[int], change: dict[str, Any], said: str
+def test_measurements_made_otherwise_are_kept_and_not_used(
+    tmp_path: Path, pretend: list[int], change: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "measurements.jsonl"
-    measure(path)
-    lines = path.read_text().splitlines()
-    data = json.loads(lines[1])
-    hardware = data["hardware"] | change.pop("hardware", {})
-    lines[1] = json.dumps(data | change | {"hardware": hardware})
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(
-        MeasureError, match=rf"measurements\.jsonl, line 2: was measured with {said}.*--force"
-    ):
-        measure(path)
+    first = measure(path)
+    change = dict(change)
+    hardware = to_plain(first[0].hardware) | change.pop("hardware", {})
+    others = [
+        from_plain(Measurement, to_plain(line) | change | {"hardware": hardware, "ratio": 9.0})
+        for line in first
+    ]
+    path.unlink()
+    for line in others:
+        append_jsonl(path, line)
+    progress.enable(True)
+    try:
+        now = measure(path)
+    finally:
+        progress.enable(False)
+    assert [line.config for line in now] == [line.config for line in first]
+    assert all(line.ratio < 9.0 for line in now)
+    assert len(list(read_jsonl(path, Measurement))) == 2 * len(first)
+    assert f"measure: {said}" in capsys.readouterr().out
 
 
 def test_memory_and_kernel_may_change(tmp_path: Path, pretend: list[int]) -> None:
@@ -194,7 +260,9 @@ def test_memory_and_kernel_may_change(tmp_path: Path, pretend: list[int]) -> Non
     path.write_text(
         path.read_text().replace('"memory_gib":', '"memory_gib":1').replace('"os":"', '"os":"New ')
     )
+    pretend.clear()
     assert [line.config for line in measure(path)] == [line.config for line in whole]
+    assert len(pretend) <= 1
 
 
 def test_a_damaged_line_is_named(tmp_path: Path, pretend: list[int]) -> None:
@@ -206,22 +274,67 @@ def test_a_damaged_line_is_named(tmp_path: Path, pretend: list[int]) -> None:
         measure(path)
 
 
+class Backwards:
+    """A device that takes three networks at once, and answers the last one first."""
+
+    capacity = 3
+
+    def __init__(self, hw: HwConfig, config: MeasureConfig, reference: Any, example: Tensor) -> None:
+        self._here = Here(hw, config, reference, example)
+        self.hardware: Hardware = self._here.hardware
+        self._waiting: list[tuple[int, Any, Tensor]] = []
+
+    def submit(self, key: int, network: Any, example: Tensor) -> None:
+        self._waiting.append((key, network, example))
+        assert len(self._waiting) <= self.capacity
+
+    def results(self) -> Iterator[tuple[int, Timed]]:
+        self._here.submit(*self._waiting.pop())
+        yield from self._here.results()
+
+    def close(self) -> None:
+        assert not self._waiting
+
+
+def test_a_device_may_answer_in_any_order(tmp_path: Path, pretend: list[int]) -> None:
+    here = measure(tmp_path / "here.jsonl")
+    there = measure(tmp_path / "there.jsonl", connect=Backwards)
+    assert [(line.config, line.role) for line in there] == [(line.config, line.role) for line in here]
+    assert [line.time_ms for line in there] == pytest.approx([line.time_ms for line in here])
+    written = [line.config for line in read_jsonl(tmp_path / "there.jsonl", Measurement)]
+    assert written != [line.config for line in here]
+    assert set(written) == {line.config for line in here}
+
+
+def test_a_network_that_cannot_be_timed_stops_it_with_what_is_done_kept(
+    tmp_path: Path, pretend: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(network: Any, hw: HwConfig, example: Tensor | None) -> Any:
+        if network.size == 8 + 4:
+            raise MeasureError("Pretend cannot run the operation Sized")
+        return pretended.prepare(network, hw, example)
+
+    pretended = BACKENDS["pretend"]
+    monkeypatch.setitem(BACKENDS, "pretend", replace(pretended, prepare=prepare))
+    with pytest.raises(MeasureError, match="operation Sized"):
+        measure(tmp_path / "m.jsonl")
+    assert [line.config for line in read_jsonl(tmp_path / "m.jsonl", Measurement)] == [SPACE.largest]
+
+
 def test_a_real_campaign_in_int8(tmp_path: Path) -> None:
     """OpenVINO and NNCF on networks whose sizes are far apart."""
     space = SearchSpace(choices=(Choice(name="width", dim="width", values=(8, 96)),))
-    lines = campaign(
-        space,
-        lambda config: small_net(config["width"]),
-        HwConfig(threads=1),
+    lines = measure(
+        tmp_path / "measurements.jsonl",
         replace(CONFIG, min_rounds=20, max_rounds=40, warmup_ms=5),
-        quantizer=NncfPTQ(),
-        reference=small_net(96),
-        example=EXAMPLE,
-        path=tmp_path / "measurements.jsonl",
-        seed=0,
+        space=space,
+        make=lambda config: small_net(config["width"]),
+        costs=lambda config: costs(SubnetConfig(values={"a.width": config["width"], "b.width": 4})),
+        hw=HwConfig(threads=1),
     )
     assert [line.config["width"] for line in lines] == [96, 8]
-    assert lines[1].ratio < lines[0].ratio
+    assert lines[1].ratio < 1
+    assert lines[1].size_bytes < lines[0].size_bytes
     assert lines[0].precision == "int8"
     assert lines[0].hardware.runtime == "openvino"
 
@@ -235,33 +348,13 @@ def test_for_int8_networks_are_quantized_first(tmp_path: Path, monkeypatch: pyte
 
     ticks = iter(range(10**6))
     monkeypatch.setattr(timing, "now", lambda: float(next(ticks)))
-    monkeypatch.setitem(BACKENDS, "pretend", Backend(prepare=prepare, throughput_per_s=lambda *_: 0.0))  # type: ignore[arg-type]
+    monkeypatch.setitem(BACKENDS, "openvino", replace(BACKENDS["openvino"], prepare=prepare))
     space = SearchSpace(choices=(Choice(name="width", dim="width", values=(8, 16)),))
-    campaign(
-        space,
-        lambda config: small_net(config["width"]),
-        HwConfig(**HW | {"precision": "int8"}),
-        CONFIG,
+    measure(
+        tmp_path / "measurements.jsonl",
+        space=space,
+        make=lambda config: small_net(config["width"]),
+        hw=HwConfig(threads=1),
         quantizer=NncfPTQ(bias_correction="none"),
-        reference=small_net(16),
-        example=EXAMPLE,
-        path=tmp_path / "measurements.jsonl",
-        seed=0,
     )
     assert kinds == [Quantized] * 3
-
-
-def test_artefacts_of_any_precision_are_compared(tmp_path: Path) -> None:
-    net = small_net(64)
-    quantized = quantize(net, NncfPTQ(samples=4), [patterns(4)], EXAMPLE)
-    artefacts = {
-        "FP32": export(net, OpenVinoIR(), tmp_path / "f32.xml", EXAMPLE),
-        "INT8": export(quantized, OpenVinoIR(), tmp_path / "int8.xml", EXAMPLE),
-    }
-    times = time_artefacts(artefacts, HwConfig(threads=1), CONFIG)
-    assert list(times) == ["FP32", "INT8"]
-    assert times["FP32"].ratio == 1
-    assert times["INT8"].latency_ms > 0
-    (tmp_path / "int8.bin").write_bytes(b"")
-    with pytest.raises(RunError, match=r"int8\.xml is damaged"):
-        time_artefacts(artefacts, HwConfig(threads=1), CONFIG)

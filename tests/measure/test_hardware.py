@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_machine_without_cpuinfo_is_still_described(monkeypatch: pytest.Monkey
 
 
 def test_no_more_cores_than_the_affinity_and_the_quota_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3, 4, 5}, raising=False)
+    monkeypatch.setattr(hardware, "_ALLOWED", (0, 1, 2, 3, 4, 5))
 
     def quota(text: str) -> int:
         monkeypatch.setattr(Path, "read_text", lambda self: text)
@@ -83,6 +84,18 @@ def test_no_more_cores_than_the_affinity_and_the_quota_allow(monkeypatch: pytest
     [
         ({"threads": 100_000}, r"hw\.threads: expected 0 \(all physical cores\) to \d+.*got 100000"),
         ({"threads": -1}, r"hw\.threads: expected 0"),
+        ({"streams": 2}, r"hw\.streams: only with scenario=throughput, got 2"),
+        ({"cpus": [4000]}, r"hw\.cpus: this process may use .*, got 4000"),
+        (
+            {"backend": "torch_eager"},
+            r"hw\.precision: the backend torch_eager takes f32 or bf16, got int8; int8 runs in openvino",
+        ),
+        (
+            {"backend": "torch_eager", "precision": "f32", "scenario": "throughput"},
+            r"hw\.scenario: the backend torch_eager takes latency, got throughput",
+        ),
+        ({"where": "worker"}, r"hw\.address: expected that of a worker, http://host:port, got ''"),
+        ({"where": "worker", "address": "device:8765"}, r"hw\.address: expected .*got 'device:8765'"),
         ({"batch": 0}, r"hw\.batch: expected 1 or more, got 0"),
         ({"backend": "opnvino"}, r"hw\.backend: no such backend 'opnvino'; did you mean 'openvino'\?"),
         ({"precision": "int4"}, r"hw\.precision: expected 'int8' or 'f32' or 'bf16', got 'int4'"),
@@ -92,6 +105,63 @@ def test_no_more_cores_than_the_affinity_and_the_quota_allow(monkeypatch: pytest
 def test_options_are_checked(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         from_plain(HwConfig, options, "hw")
+
+
+def test_more_threads_than_cpus_are_refused() -> None:
+    first = hardware.allowed_cpus()[:1]
+    if len(hardware.allowed_cpus()) < 2:
+        pytest.skip("one CPU only")
+    with pytest.raises(ConfigError, match=r"threads: 2 do not fit on 1 CPUs"):
+        HwConfig(threads=2, cpus=first)
+
+
+def test_another_machine_may_have_more_cores() -> None:
+    far = HwConfig(threads=100_000, cpus=(4000,), where="ray")
+    assert far.thread_count == 100_000
+
+
+def test_cpus_to_run_on_are_of_different_cores_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: INTEL)
+    monkeypatch.setattr(hardware, "_ALLOWED", (0, 1, 2))
+    assert HwConfig(threads=2).cpu_list == (0, 2)  # 0 and 1 are two hyper-threads of a core
+    assert HwConfig(threads=3).cpu_list == (0, 2, 1)
+    assert HwConfig(cpus=(1,)).thread_count == 1
+    assert detect(HwConfig(cpus=(1,))).cpus == (1,)
+
+
+@pytest.mark.skipif(not hardware.allowed_cpus(), reason="this system cannot pin")
+def test_networks_run_on_the_cpus_that_were_asked_for() -> None:
+    """The system's own account of where this thread, and one that it starts, may run."""
+    before = os.sched_getaffinity(0)
+    cpu = hardware.allowed_cpus()[-1]
+    seen: list[set[int]] = []
+
+    def look() -> None:
+        seen.append(os.sched_getaffinity(0))
+
+    def run() -> None:
+        with hardware.pinned(HwConfig(cpus=(cpu,))):
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            look()
+            assert hardware.allowed_cpus() == tuple(sorted(before))  # what may be asked for stays
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run()
+    assert seen == [{cpu}, {cpu}]
+    assert os.sched_getaffinity(0) == before
+
+
+def test_frequency_and_governor_are_read_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "_cpufreq", lambda cpu, name: tmp_path / f"{cpu}-{name}")
+    assert (hardware.frequency_mhz(3), hardware.governor(3)) == (None, None)
+    (tmp_path / "3-scaling_cur_freq").write_text("2600123\n")
+    (tmp_path / "3-scaling_governor").write_text("powersave\n")
+    assert (hardware.frequency_mhz(3), hardware.governor(3)) == (2600, "powersave")
 
 
 def test_a_backend_that_has_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

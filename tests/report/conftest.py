@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnas.report import EvaluationPoint, FrontPoint, Report, SubnetReport, subnet_report
+from bnas.report import (
+    EvaluationPoint,
+    FrontPoint,
+    LatencyReport,
+    PredictorError,
+    Report,
+    SubnetReport,
+    TimedSubnet,
+    subnet_report,
+)
 
 CHOICES = {
     f"layer{stage}.{part}": largest
@@ -104,3 +113,69 @@ def make_report() -> Callable[..., Report]:
         return Report(**{**values, **changed})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_latency() -> Callable[..., LatencyReport]:
+    """A campaign of 60 subnets, every third of them held out, on a machine whose speed wanders."""
+
+    def make(**changed: Any) -> LatencyReport:
+        rng = np.random.default_rng(0)
+        errors = {
+            kind: PredictorError(
+                kind=kind,
+                samples=40,
+                mape_percent=mape,
+                within_2_percent=100 - 20 * mape,
+                within_5_percent=100.0,
+                kendall_tau=0.99 - mape / 50,
+                covered_percent=95.0 if kind == "gaussian_process" else None,
+            )
+            for kind, mape in {"gaussian_process": 0.5, "macs_line": 2.5, "lookup": 1.5}.items()
+        }
+        values: dict[str, Any] = {
+            "run": "quickstart",
+            "hw": "cpu",
+            "kind": "gaussian_process",
+            "reference_ms": 1.6,
+            "subnets": tuple(_timed(number, rng) for number in range(60)),
+            "kinds": (
+                errors["gaussian_process"],
+                PredictorError(kind="ridge", samples=40, mape_percent=0.75),
+            ),
+            "held_out": tuple(errors.values()),
+            "learning": tuple(
+                PredictorError(kind=kind, samples=samples, mape_percent=error.mape_percent * 40 / samples)
+                for kind, error in errors.items()
+                for samples in (10, 20, 40)
+            ),
+            "noise_percent": 0.4,
+            "hardware": {"cpu": "Xeon Platinum 8380", "physical_cores": 2},
+            "protocol": {"backend": "openvino", "precision": "int8", "threads": 1},
+            "notes": ("The clock speed was not readable.",),
+        }
+        return LatencyReport(**{**values, **changed})
+
+    return make
+
+
+def _timed(number: int, rng: np.random.Generator) -> TimedSubnet:
+    measured = float(rng.uniform(0.4, 1.6))
+    predicted = measured * (1 + 0.006 * float(rng.normal()))
+    return TimedSubnet(
+        config_digest=f"{number:016x}",
+        role="held_out" if number % 3 == 2 else "fit",
+        macs=int(3e7 * measured),
+        measured_ms=measured,
+        error_percent=0.3 + 0.1 * float(rng.random()),
+        reference_ms=1.6 * (1 + 0.05 * float(np.sin(number / 9))),
+        began=1_700_000_000.0 + 90 * number,
+        seconds={"time": 0.75, "compile": 0.25, "deploy": 0.5, "extract": 0.125},
+        rounds=20 + number,
+        disturbed=number % 2,
+        converged=number != 7,
+        predicted_ms=predicted,
+        low_ms=predicted * 0.98,
+        high_ms=predicted * 1.02,
+        macs_line_ms=measured * (1 + 0.03 * float(rng.normal())),
+    )

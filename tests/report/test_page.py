@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from html import unescape
@@ -9,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from bnas.report.page import page, script_json
+from bnas.report.page import page
 
 EVIL = "<script>alert(1)</script>"
 
@@ -115,10 +114,12 @@ def test_facts_are_told_once_and_long_lists_of_numbers_not_at_all(make_report):
     assert "0.125" not in html
 
 
-def test_figures_inside_a_script_cannot_end_it():
-    text = script_json({"name": "</script><!--", "amp": "&"})
-    assert "<" not in text
-    assert json.loads(text) == {"name": "</script><!--", "amp": "&"}
+def test_the_predictor_has_a_section_with_a_link_to_its_own_page(make_report, make_latency):
+    html = own_part(page(make_report(), make_latency(hw="my cpu")))
+    assert 'href="latency/my%20cpu/latency.html"' in html
+    assert 'id="latency-predicted"' in html
+    assert "20 subnets that the predictor had not seen: off by 0.50 % on average" in html
+    assert "Latency predictor</h2>" not in own_part(page(make_report()))
 
 
 def test_a_report_with_nothing_to_plot_is_still_a_page(make_report):

@@ -46,6 +46,13 @@ def same(trace: Trace, call: Call) -> None:
     trace.mark(call.results[0], trace.labels(x), trace.sums(x), trace.value(x))
 
 
+# What a runtime may run together with the layer before it, by the names that functions have here.
+POINTWISE = frozenset((
+    "relu", "relu6", "hardtanh", "silu", "gelu", "sigmoid", "hardsigmoid", "hardswish", "tanh", "leaky_relu", "elu",
+    "selu", "celu", "softplus", "mish", "clamp", "clip", "clamp_min", "clamp_max",
+    "add", "sub", "mul", "multiply", "div", "divide", "truediv", "true_divide",
+))  # fmt: skip
+
 _BINARY = (
     "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "truediv", "true_divide", "floordiv",
     "floor_divide", "remainder", "mod", "fmod", "maximum", "minimum", "fmax", "fmin", "pow", "float_power", "atan2",

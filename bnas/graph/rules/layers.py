@@ -57,6 +57,8 @@ def conv(trace: Trace, call: Call) -> None:
             axes=_elastic_axes(labels[: -spatial - 1]),
             kernels=crops(module) if isinstance(module, _ConvNd) and plain else (),
             makes=True,
+            stride=_stride(call.get(3, "stride", 1), spatial),
+            input_positions=prod(x.shape[-spatial:]) * _fixed_positions(labels[: -spatial - 1]),
         )
     )
     trace.mark(call.out, (*labels[: -spatial - 1], outputs, *map(fixed, call.out.shape[-spatial:])))
@@ -99,6 +101,12 @@ def conv_transpose(trace: Trace, call: Call) -> None:
         )
     )
     trace.mark(call.out, (*labels[: -spatial - 1], outputs, *map(fixed, call.out.shape[-spatial:])))
+
+
+def _stride(stride: Any, spatial: int) -> int:
+    """The product of the strides, given as one number or as one for each of the `spatial` axes."""
+    each = [int(own) for own in stride] if isinstance(stride, Iterable) else [int(stride)]
+    return prod(each * spatial if len(each) == 1 else each)
 
 
 def _grouped(

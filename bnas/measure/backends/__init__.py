@@ -1,31 +1,45 @@
-"""Runtimes that can run a network on this machine: one table, one entry each.
+"""Runtimes that can run a network: one table, one entry each.
 
-To add a runtime: a module with `prepare` and `throughput_per_s`, and one line in `BACKENDS`. A plugin enters
-its own: `BACKENDS["mine"] = Backend(prepare=..., throughput_per_s=...)`.
+To add a runtime: a module with `prepare` and `deploy` (and `save`, where networks can be sent to other
+machines), and one line in `BACKENDS`. A plugin enters its own: `BACKENDS["mine"] = Backend(...)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
-from bnas.errors import MeasureError, did_you_mean
+from bnas.errors import ConfigError, MeasureError, did_you_mean
 from bnas.export import Quantized
-from bnas.measure.backends import openvino
+from bnas.measure import timing
+from bnas.measure.backends import onnxruntime, openvino, torch_compile, torch_cuda, torch_eager
 
 if TYPE_CHECKING:
     from bnas.measure.hardware import HwConfig
+    from bnas.quantize import QuantizeConfig
+
+WINDOWS = 5  # of which the median is the throughput
 
 Network = nn.Module | Quantized | Path
-"""A module in eval mode, a quantized network, or the path of an artefact."""
+"""A module in eval mode, a network in its runtime's own form, or the path of an artefact."""
+
+Deploy = Callable[[nn.Module, Tensor], Network]
+"""A module, and an example input [n, C, H, W] of it, to what is timed."""
 
 
 class Runner(Protocol):
-    """A network ready to run: called, it does one inference on a fixed input of `hw.batch` images."""
+    """A network ready to run. Called, it does `inferences` inferences of `hw.batch` images, and waits for them.
+
+    It is 1 in the latency scenario, and a few for each request that runs at once in the throughput scenario.
+    The input is fixed and in place; outputs are not copied.
+    """
+
+    inferences: int
 
     def __call__(self) -> None: ...
 
@@ -36,14 +50,60 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """One runtime. `prepare` may read the input's shape from an example; an artefact needs none."""
+    """One runtime.
 
+    `package`: the distribution whose version is recorded. `precisions` and `scenarios`: what `hw` may ask for.
+    `prepare(network, hw, example)` compiles for `hw.precision`, `hw.scenario`, `hw.thread_count`, `hw.streams`
+    and `hw.batch`; an artefact needs no example. `deploy(hw, quantizer)` gives the function by which a module
+    becomes what is timed: converted, and for int8 quantized on made-up ranges, which change what a network
+    answers, not how long it takes. `save(network, folder)` writes what `deploy` returned as files that
+    `prepare` loads from the path returned, on another machine; None: the runtime's networks cannot be sent.
+    All raise MeasureError of a network that the runtime does not take, naming the operation where it is known.
+    """
+
+    package: str
+    precisions: tuple[str, ...]
     prepare: Callable[[Network, HwConfig, Tensor | None], Runner]
-    throughput_per_s: Callable[[Network, HwConfig, float, Tensor | None], float]
+    deploy: Callable[[HwConfig, QuantizeConfig], Deploy]
+    save: Callable[[Network, Path], Path] | None = None
+    scenarios: tuple[str, ...] = ("latency", "throughput")
 
 
 BACKENDS: dict[str, Backend] = {
-    "openvino": Backend(prepare=openvino.prepare, throughput_per_s=openvino.throughput_per_s),
+    "openvino": Backend(
+        package="openvino",
+        precisions=("int8", "f32", "bf16"),
+        prepare=openvino.prepare,
+        deploy=openvino.deploy,
+        save=openvino.save,
+    ),
+    "onnxruntime": Backend(
+        package="onnxruntime",
+        precisions=("int8", "f32"),
+        prepare=onnxruntime.prepare,
+        deploy=onnxruntime.deploy,
+        save=onnxruntime.save,
+    ),
+    "torch_eager": Backend(
+        package="torch",
+        precisions=("f32", "bf16"),
+        prepare=torch_eager.prepare,
+        deploy=torch_eager.deploy,
+        scenarios=("latency",),
+    ),
+    "torch_compile": Backend(
+        package="torch",
+        precisions=("f32", "bf16"),
+        prepare=torch_compile.prepare,
+        deploy=torch_compile.deploy,
+        scenarios=("latency",),
+    ),
+    "torch_cuda": Backend(
+        package="torch",
+        precisions=("f32", "bf16"),
+        prepare=torch_cuda.prepare,
+        deploy=torch_cuda.deploy,
+    ),
 }
 
 
@@ -53,17 +113,56 @@ def prepare(network: Network, hw: HwConfig, example: Tensor | None = None) -> Ru
     Raises:
         MeasureError: there is no such backend, or the network does not run in it.
     """
-    return _backend(hw).prepare(network, hw, example)
+    return backend_of(hw).prepare(network, hw, example)
 
 
 def throughput_per_s(
     network: Network, hw: HwConfig, seconds: float = 3.0, example: Tensor | None = None
 ) -> float:
-    """Images per second when many inferences run at once: the median of several windows, `seconds` in all."""
-    return _backend(hw).throughput_per_s(network, hw, seconds, example)
+    """Images per second when many inferences run at once: the median of several windows, `seconds` in all.
+
+    Raises:
+        MeasureError: the network does not run, or the backend has no throughput scenario.
+    """
+    backend = backend_of(hw)
+    if "throughput" not in backend.scenarios:
+        raise MeasureError(_not_offered("scenario", hw.backend, backend.scenarios, "throughput"))
+    run = backend.prepare(network, replace(hw, scenario="throughput"), example)
+
+    def window() -> float:
+        begin, count = timing.now(), 0
+        while (end := timing.now()) - begin < seconds / WINDOWS or count == 0:
+            run()
+            count += run.inferences * hw.batch
+        return count / (end - begin)
+
+    window()  # warms up
+    return median(window() for _ in range(WINDOWS))
 
 
-def _backend(hw: HwConfig) -> Backend:
+def check_offered(backend: str, precision: str, scenario: str) -> None:
+    """Raise ConfigError when there is no such backend, or it has not this precision or scenario."""
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend: no such backend '{backend}'{did_you_mean(backend, BACKENDS)}")
+    entry = BACKENDS[backend]
+    for option, got, offered in (
+        ("precision", precision, entry.precisions),
+        ("scenario", scenario, entry.scenarios),
+    ):
+        if got not in offered:
+            raise ConfigError(_not_offered(option, backend, offered, got))
+
+
+def backend_of(hw: HwConfig) -> Backend:
+    """The backend that `hw` names. Raises MeasureError when there is none of this name (any more)."""
     if hw.backend not in BACKENDS:
         raise MeasureError(f"hw.backend: no such backend '{hw.backend}'{did_you_mean(hw.backend, BACKENDS)}")
     return BACKENDS[hw.backend]
+
+
+def _not_offered(option: str, backend: str, offered: tuple[str, ...], got: str) -> str:
+    """`precision: the backend torch_eager takes f32 or bf16, got int8; int8 runs in openvino, onnxruntime`."""
+    field = {"precision": "precisions", "scenario": "scenarios"}[option]
+    others = [name for name, entry in BACKENDS.items() if got in getattr(entry, field)]
+    elsewhere = f"; {got} runs in {', '.join(others)} (backend)" if others else ""
+    return f"{option}: the backend {backend} takes {' or '.join(offered)}, got {got}{elsewhere}"

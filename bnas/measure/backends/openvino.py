@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bnas.errors import ExportError, MeasureError
 from bnas.export import Quantized, convert
-from bnas.export.openvino_runtime import (
-    compile_network,
-    last_line,
-    openvino,
-    read_network,
-    run_network,
-    set_batch,
-)
-from bnas.measure import timing
+from bnas.export.openvino_ir import save as save_ir
+from bnas.export.openvino_runtime import core, last_line, openvino, read_network, run_network, set_batch
+from bnas.quantize.placement import Placement
 
 if TYPE_CHECKING:
-    from bnas.measure.hardware import HwConfig
+    from collections.abc import Callable
 
-WINDOWS = 5
+    from bnas.measure.hardware import HwConfig
+    from bnas.quantize import QuantizeConfig
+
+PER_REQUEST = 4  # inferences of each request in one call of the throughput scenario
 
 
 class OpenVinoRunner:
     """A compiled network with one request, whose input is filled already."""
+
+    inferences = 1
 
     def __init__(self, compiled: Any, batch: int) -> None:
         self._request = compiled.create_infer_request()
@@ -45,32 +43,78 @@ class OpenVinoRunner:
         return outputs
 
 
-def prepare(network: nn.Module | Quantized | Path, hw: HwConfig, example: Tensor | None) -> OpenVinoRunner:
-    """`network` compiled for one synchronous inference at a time."""
-    return OpenVinoRunner(_compile(network, hw, example, "LATENCY"), hw.batch)
+class OpenVinoQueue:
+    """A compiled network with as many requests at once as it was compiled for.
+
+    One call starts `PER_REQUEST` inferences of each and waits for all, so that nothing of it runs on while
+    another network is timed. The wait costs a part of one inference in `PER_REQUEST`, to each network alike.
+    """
+
+    def __init__(self, compiled: Any, batch: int) -> None:
+        self._queue = openvino().AsyncInferQueue(compiled)
+        self._request = compiled.create_infer_request()
+        self._batch = batch
+        self.inferences = PER_REQUEST * len(self._queue)
+        for request in self._queue:
+            fill_inputs(request)
+
+    def __call__(self) -> None:
+        for _ in range(self.inferences):
+            self._queue.start_async(share_inputs=True)
+        self._queue.wait_all()
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Outputs [n, ...] for any number of images [n, C, H, W]."""
+        return run_network(self._request, images, self._batch)
 
 
-def throughput_per_s(
-    network: nn.Module | Quantized | Path, hw: HwConfig, seconds: float, example: Tensor | None
-) -> float:
-    """Images per second with as many requests at once as OpenVINO's THROUGHPUT hint takes."""
-    compiled = _compile(network, hw, example, "THROUGHPUT")
-    queue = openvino().AsyncInferQueue(compiled)
-    for request in queue:
-        fill_inputs(request)
+def prepare(
+    network: nn.Module | Quantized | Path, hw: HwConfig, example: Tensor | None
+) -> OpenVinoRunner | OpenVinoQueue:
+    """`network` compiled for one inference at a time, or (throughput) for `hw.streams` at once.
 
-    def window(length: float) -> float:
-        # A full queue takes the next request when another is done: starts are completions.
-        begin, count = timing.now(), 0
-        while (end := timing.now()) - begin < length or count == 0:
-            queue.start_async()
-            count += hw.batch
-        return count / (end - begin)
+    Raises:
+        MeasureError: OpenVINO cannot convert, read or compile it.
+    """
+    try:
+        model = _model(network, example)
+        set_batch(model, hw.batch)
+        compiled = core().compile_model(model, "CPU", _options(hw))
+    except ExportError as error:
+        raise MeasureError(str(error)) from error
+    except RuntimeError as error:
+        raise MeasureError(f"OpenVINO cannot run this network: {last_line(error)}") from error
+    if hw.scenario == "latency":
+        return OpenVinoRunner(compiled, hw.batch)
+    if hw.streams and (got := compiled.get_property("NUM_STREAMS")) != hw.streams:
+        raise MeasureError(
+            f"hw.streams: OpenVINO runs {got} inferences at once on {hw.thread_count} threads, not {hw.streams}"
+        )
+    return OpenVinoQueue(compiled, hw.batch)
 
-    window(seconds / WINDOWS)  # fills the queue and warms up
-    rates = [window(seconds / WINDOWS) for _ in range(WINDOWS)]
-    queue.wait_all()
-    return median(rates)
+
+def deploy(hw: HwConfig, quantizer: QuantizeConfig) -> Callable[[nn.Module, Tensor], Quantized]:
+    """For int8, quantizers where those of `quantizer` are in a like network; else converted as it is."""
+    place = Placement(quantizer).quantize
+
+    def make(module: nn.Module, example: Tensor) -> Quantized:
+        try:
+            if hw.precision == "int8":
+                return place(module, example)
+            return Quantized(model=convert(module, example), precision="f32")
+        except ExportError as error:
+            raise MeasureError(str(error)) from error
+
+    return make
+
+
+def save(network: nn.Module | Quantized | Path, folder: Path) -> Path:
+    """Write network.xml and network.bin into `folder`; returns the path of the .xml."""
+    if not isinstance(network, Quantized):
+        raise MeasureError("only a network in OpenVINO's own form can be saved; deploy it first")
+    path = folder / "network.xml"
+    save_ir(network.model.clone(), path)
+    return path
 
 
 def fill_inputs(request: Any) -> None:
@@ -80,21 +124,16 @@ def fill_inputs(request: Any) -> None:
         tensor.data[:] = torch.randn(tuple(tensor.shape), generator=generator).numpy()
 
 
-def _compile(
-    network: nn.Module | Quantized | Path,
-    hw: HwConfig,
-    example: Tensor | None,
-    hint: Literal["LATENCY", "THROUGHPUT"],
-) -> Any:
-    try:
-        model = _model(network, example)
-        set_batch(model, hw.batch)
-        precision: Literal["f32", "bf16"] = "bf16" if hw.precision == "bf16" else "f32"
-        return compile_network(model, threads=hw.thread_count, precision=precision, hint=hint)
-    except ExportError as error:
-        raise MeasureError(str(error)) from error
-    except RuntimeError as error:
-        raise MeasureError(f"OpenVINO cannot run this network: {last_line(error)}") from error
+def _options(hw: HwConfig) -> dict[str, Any]:
+    """FP32 is asked for by name: without, OpenVINO takes BF16 where the CPU has it."""
+    options: dict[str, Any] = {
+        "PERFORMANCE_HINT": "THROUGHPUT" if hw.scenario == "throughput" else "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if hw.precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": hw.thread_count,
+    }
+    if hw.scenario == "throughput" and hw.streams:
+        options["NUM_STREAMS"] = hw.streams
+    return options
 
 
 def _model(network: nn.Module | Quantized | Path, example: Tensor | None) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from statistics import median
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError
 from bnas.export import OpenVinoIR, export
-from bnas.measure import HwConfig, MeasureConfig, prepare, throughput_per_s, time_interleaved, timing
+from bnas.measure import HwConfig, MeasureConfig, Runner, prepare, throughput_per_s, time_interleaved
+from bnas.measure.backends import openvino
 from bnas.quantize import NncfPTQ, quantize
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
@@ -73,15 +75,28 @@ def test_eight_times_the_work_is_slower() -> None:
     assert time_interleaved(runners, config)["8"].ratio > 2
 
 
-def test_throughput_counts_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(export(small_net(), OpenVinoIR(), tmp_path / "net.xml", EXAMPLE).path)
-    rates = [throughput_per_s(path, F32, seconds=0.2) for _ in range(3)]
-    assert median(rates) > 50
-    ticks = iter(range(10**6))
-    monkeypatch.setattr(timing, "now", lambda: float(next(ticks)))
-    # a clock that ticks once a look: a window of 2 s ends at the third tick, after one batch of 4 in 2 s
-    hw = HwConfig(precision="f32", threads=1, batch=4)
-    assert throughput_per_s(path, hw, seconds=10.0) == 4 / 2
+def test_throughput_has_the_streams_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnas.measure.hardware.logical_cores", lambda: 8)
+    net, images = small_net(), patterns(3)
+
+    def queue(streams: int) -> Runner:
+        hw = HwConfig(precision="f32", threads=2, scenario="throughput", streams=streams)
+        return prepare(net, hw, EXAMPLE)
+
+    for streams in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
+        runner = queue(streams)
+        assert runner.inferences == streams * openvino.PER_REQUEST
+        runner()
+        with torch.no_grad():
+            torch.testing.assert_close(runner.predict(images), net(images), atol=1e-4, rtol=1e-4)
+    with pytest.raises(
+        MeasureError, match=r"hw\.streams: OpenVINO runs [12] inferences at once on 2 threads, not 7"
+    ):
+        queue(7)
+
+
+def test_throughput_is_plausible() -> None:
+    assert median(throughput_per_s(small_net(), F32, 0.2, EXAMPLE) for _ in range(3)) > 20
 
 
 def test_what_does_not_run_is_said(tmp_path: Path) -> None:

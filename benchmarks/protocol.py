@@ -1,0 +1,178 @@
+"""What the timing protocol is worth: `OMP_WAIT_POLICY=PASSIVE python -m benchmarks.protocol [--quick]`.
+
+In INT8, one thread. Nothing else should run meanwhile. Four questions, on ResNet-50 at 64² and 224² and
+MobileNetV3, each answered by timing the same subnet again and again:
+
+- how long is a network disturbed by another one that ran before it (its calls one after the other)?
+- which reference: how far do ratios spread beside the largest network, and beside the middle of the space?
+- which blocks: how far beside the middle, with blocks of one call, of about 3 ms and of about 50 ms?
+- INT8: is a network with made-up ranges, with quantizers put where NNCF put them in another subnet, as fast as
+  one that NNCF has calibrated on images? `--mobilenet-v2 FILE` adds one with published weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import bnas
+from benchmarks.latency_cases import CASES, Case
+from benchmarks.outcome import Bar, print_outcome
+from bnas.measure import HwConfig, MeasureConfig, Runner, prepare, time_interleaved
+from bnas.measure.campaign import reference_of
+from bnas.measure.hardware import pinned
+from bnas.quantize import NncfPTQ, quantize
+from bnas.quantize.placement import Placement
+
+NETWORKS = ("resnet50_64", "mobilenet_v3_large", "resnet50_224")
+PTQ = NncfPTQ(samples=64, bias_correction="none")
+ROUNDS = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--mobilenet-v2", type=Path, help="torchvision's published weights")
+    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--quick", action="store_true", help="few repeats of the first network")
+    options = parser.parse_args()
+    names, repeats = (NETWORKS[:1], 3) if options.quick else (NETWORKS, options.repeats)
+    torch.set_num_threads(1)
+    figures: dict[str, object] = {}
+    bars: dict[str, Bar] = {}
+    for name in names:
+        with pinned(CASES[name].hw):
+            figures[name] = _protocol(name, CASES[name], repeats)
+    with pinned(HwConfig(threads=1)):
+        figures["int8"] = _int8(options.mobilenet_v2, repeats, bars, quick=options.quick)
+    print_outcome("protocol", figures, bars)
+
+
+def _protocol(name: str, case: Case, repeats: int) -> dict[str, object]:
+    family, rng = case.family, np.random.default_rng(3)
+    placement = Placement(PTQ)
+    runners = {
+        which: prepare(placement.quantize(family.make(subnet), family.example), case.hw, family.example)
+        for which, subnet in (
+            ("largest", family.space.largest),
+            ("middle", reference_of(family.space)),
+            ("subnet", family.space.sample(rng)),
+        )
+    }
+    after = {which: _after(runners[which], runners["subnet"]) for which in ("largest", "middle")}
+    print(f"\n{name}: calls of a subnet, milliseconds, medians of 30 rounds")
+    for which, calls in after.items():
+        print(f"  after the {which:7}: {'  '.join(f'{call:.3f}' for call in calls)}")
+    spreads = {}
+    for which, block_ms in (("largest", 3.0), ("middle", 0.01), ("middle", 3.0), ("middle", 50.0)):
+        config = MeasureConfig(min_rounds=ROUNDS, max_rounds=ROUNDS, block_ms=block_ms)
+        pair = {"reference": runners[which], "subnet": runners["subnet"]}
+        spreads[f"{which}, blocks of {block_ms:g} ms"] = _spread(pair, config, repeats)
+    for key, (ratio, claimed, seconds) in spreads.items():
+        print(
+            f"  beside the {key:24}: ratios of {repeats} timings spread by {ratio:.2f} % (standard deviation); "
+            f"each said ±{claimed:.2f} % (95 %), took {seconds:.2f} s"
+        )
+    return {"after": after, "spread_percent": spreads}
+
+
+def _after(other: Runner, run: Runner) -> list[float]:
+    rows = []
+    for _ in range(30):
+        for _ in range(4):
+            other()
+        row = []
+        for _ in range(10):
+            begin = time.perf_counter()
+            run()
+            row.append((time.perf_counter() - begin) * 1000)
+        rows.append(row)
+    return [median(column) for column in zip(*rows, strict=True)]
+
+
+def _spread(
+    pair: dict[str, Callable[[], object]], config: MeasureConfig, repeats: int
+) -> tuple[float, float, float]:
+    """Standard deviation of the ratio over repeats, what each says of itself, both in per cent; and seconds."""
+    ratios, claimed, seconds = [], [], []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        timing = time_interleaved(pair, config)["subnet"]
+        seconds.append(time.perf_counter() - begin)
+        ratios.append(timing.ratio)
+        claimed.append(timing.ratio_error_percent)
+    return 100 * float(np.std(ratios, ddof=1) / np.mean(ratios)), median(claimed), median(seconds)
+
+
+def _int8(weights: Path | None, repeats: int, bars: dict[str, Bar], *, quick: bool) -> dict[str, object]:
+    """Ratio of a network with made-up ranges to the same network calibrated, each made anew every time."""
+    print("\nINT8: made-up ranges ÷ calibrated by NNCF, in turn; and calibrated anew ÷ calibrated")
+    found: dict[str, object] = {}
+    images = _images()
+    for name in (
+        ("resnet50",) if quick else ("resnet50", "regnet_y_400mf", "mobilenet_v3_large", "mobilenet_v2")
+    ):
+        if name == "mobilenet_v2" and weights is None:
+            continue
+        model = bnas.load_model(
+            bnas.ModelConfig(name=name, weights="none" if name != "mobilenet_v2" else str(weights)),
+            shape=(3, 224, 224),
+            num_classes=1000,
+        )[0].eval()
+        if name != "mobilenet_v2":
+            _wake(model)
+        ratios = [_calibrated_or_not(model, images) for _ in range(max(3, repeats // 2))]
+        made_up, again = (median(own[i] for own in ratios) for i in (0, 1))
+        low, high = (min(own[0] for own in ratios), max(own[0] for own in ratios))
+        print(
+            f"  {name:20} {made_up:.4f} ({low:.4f} to {high:.4f}); calibrated anew {again:.4f} "
+            f"({min(own[1] for own in ratios):.4f} to {max(own[1] for own in ratios):.4f})"
+        )
+        found[name] = {"made_up": made_up, "again": again, "all": ratios}
+        bars[f"int8 {name}: made-up ÷ calibrated, off by"] = Bar(value=abs(made_up - 1), goal="<= 0.01")
+    return found
+
+
+def _calibrated_or_not(model: nn.Module, images: Sequence[Tensor]) -> tuple[float, float]:
+    example = images[0]
+    placement = Placement(PTQ)
+    placement.quantize(model, example)  # learnt here, used on the next line
+    hw, config = HwConfig(threads=1), MeasureConfig(min_rounds=ROUNDS, max_rounds=ROUNDS)
+    timings = time_interleaved(
+        {
+            "calibrated": prepare(quantize(model, PTQ, images, example), hw, example),
+            "made up": prepare(placement.quantize(model, example), hw, example),
+            "calibrated anew": prepare(quantize(model, PTQ, images, example), hw, example),
+        },
+        config,
+    )
+    assert placement.by_nncf == 1
+    return timings["made up"].ratio, timings["calibrated anew"].ratio
+
+
+def _wake(model: nn.Module) -> None:
+    """No channel is always zero, as none is in a trained network: of such NNCF makes a range below zero, for which
+    OpenVINO has slower kernels.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.bias, 1.0)
+
+
+def _images() -> list[Tensor]:
+    """Photographs of clothes, three times grey, at 224²."""
+    data = bnas.load_data(bnas.DataConfig())
+    batch, _ = data.train.batch(np.arange(PTQ.samples))
+    batch = torchvision.transforms.functional.resize(batch, [224, 224], antialias=True)
+    return [image[None].expand(1, 3, -1, -1).contiguous() for image in batch]
+
+
+if __name__ == "__main__":
+    main()

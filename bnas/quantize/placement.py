@@ -1,0 +1,237 @@
+"""INT8 networks for timing only: quantizers put where NNCF put them in a network of the same structure.
+
+NNCF spends seconds on a network: it matches patterns and runs the network for the ranges of its activations.
+How fast the network runs depends on where quantizers are and not on their ranges, and the subnets of one
+super-network have the same operations around each tensor. So one network is quantized by NNCF; in the next
+ones each tensor is treated as one in the same surroundings was. A network with surroundings that are new, or
+that NNCF treated in two ways, goes through NNCF itself, and is learnt from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnas.export import Quantized, convert
+from bnas.export.openvino_runtime import openvino
+from bnas.quantize.config import QuantizeConfig, quantize
+
+# The axes of an operation's weights along which each channel has a scale of its own.
+_CHANNEL_AXES = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpropData": (1,)}
+_QUANTIZER = "FakeQuantize"
+
+Place = tuple[str, int]
+"""An operation and which of its inputs, or outputs."""
+
+Surroundings = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """What is done to a tensor: levels, range, and whether each channel along axis 1 has its own."""
+
+    levels: int
+    low: float
+    high: float
+    per_channel: bool
+
+    @property
+    def kind(self) -> tuple[int, bool]:
+        """What decides about speed: not the range."""
+        return self.levels, self.per_channel
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to an activation where it is read, and to the weights of what reads it."""
+
+    quantizer: Quantizer | None
+    weights: bool
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What decides about speed."""
+        return self.quantizer and self.quantizer.kind, self.weights
+
+
+class Placement:
+    """Where quantizers go in networks of one family, as far as it is known; see the module's text."""
+
+    def __init__(self, config: QuantizeConfig) -> None:
+        self._config = config
+        self._known: dict[Surroundings, Treatment] = {}
+        self._in_doubt: set[Surroundings] = set()
+        self.by_nncf = 0
+
+    def quantize(self, module: nn.Module, example: Tensor) -> Quantized:
+        """`module`, in eval mode, as an INT8 network: right in its speed, not in its answers.
+
+        `example` is one input [n, C, H, W]. `by_nncf` counts the networks for which NNCF was needed.
+
+        Raises:
+            ExportError: the network cannot be converted or quantized.
+        """
+        model = convert(module, example)
+        surroundings = _surroundings(model)
+        found = set(surroundings.values())
+        if found <= self._known.keys() and not found & self._in_doubt and self._place(model, surroundings):
+            return Quantized(model=model, precision="int8")
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, *example.shape[1:], generator=generator)
+        quantized = quantize(module, self._config, [images], example)
+        self._learn(quantized.model)
+        self.by_nncf += 1
+        return quantized
+
+    def _learn(self, model: Any) -> None:
+        reads = _reads(model)
+        for place, around in _surroundings(model).items():
+            treatment = reads[place].treatment
+            if self._known.setdefault(around, treatment).kind != treatment.kind:
+                self._in_doubt.add(around)
+
+    def _place(self, model: Any, surroundings: dict[Place, Surroundings]) -> bool:
+        """Put the quantizers into `model`; False, and nothing done, where weights are not plain constants."""
+        nodes = {node.get_friendly_name(): node for node in model.get_ops()}
+        wanted = {place: self._known[around] for place, around in surroundings.items()}
+        weighted = [nodes[name] for (name, _), treatment in wanted.items() if treatment.weights]
+        if any(node.input_value(1).get_node().get_type_name() != "Constant" for node in weighted):
+            return False
+        made: dict[tuple[object, ...], Any] = {}
+        for (name, port), treatment in wanted.items():
+            if (quantizer := treatment.quantizer) is not None:
+                source = nodes[name].input_value(port)
+                key = (source.get_node().get_friendly_name(), source.get_index(), quantizer.kind)
+                if key not in made:
+                    made[key] = _fake_quantize(source, quantizer).output(0)
+                nodes[name].input(port).replace_source_output(made[key])
+        for node in weighted:
+            node.input(1).replace_source_output(_compressed(node).output(0))
+        model.validate_nodes_and_infer_types()
+        return True
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An operation reads an activation: from which output, and how it is treated."""
+
+    kind: str
+    source: Place
+    source_kind: str
+    treatment: Treatment
+
+
+def _reads(model: Any) -> dict[Place, _Read]:
+    """Every input of an operation that depends on the network's input."""
+    dynamic: set[str] = set()
+    reads: dict[Place, _Read] = {}
+    for node in model.get_ordered_ops():
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        inputs = [node.input_value(port) for port in range(node.get_input_size())]
+        ports = [i for i, own in enumerate(inputs) if own.get_node().get_friendly_name() in dynamic]
+        if kind == "Parameter" or ports:
+            dynamic.add(name)
+        if kind == _QUANTIZER:
+            continue
+        for port in ports:
+            source, quantizer = inputs[port], None
+            if source.get_node().get_type_name() == _QUANTIZER:
+                quantizer = _quantizer(source.get_node())
+                source = source.get_node().input_value(0)
+            producer = source.get_node()
+            reads[name, port] = _Read(
+                _kind(node),
+                (producer.get_friendly_name(), source.get_index()),
+                _kind(producer),
+                Treatment(quantizer, weights=port == 0 and _has_small_weights(node)),
+            )
+    return reads
+
+
+def _surroundings(model: Any) -> dict[Place, Surroundings]:
+    """What decides how a tensor is treated: who reads it, who made it from what, and who reads on."""
+    reads = _reads(model)
+    readers: dict[str, list[str]] = defaultdict(list)
+    made_from: dict[str, list[str]] = defaultdict(list)
+    for (name, _), read in reads.items():
+        readers[read.source[0]].append(read.kind)
+        made_from[name].append(read.source_kind)
+    return {
+        (name, port): (
+            read.kind,
+            port,
+            tuple(sorted(readers[name])),
+            read.source_kind,
+            tuple(sorted(readers[read.source[0]])),
+            tuple(made_from[read.source[0]]),
+        )
+        for (name, port), read in reads.items()
+    }
+
+
+def _kind(node: Any) -> str:
+    """The operation's type; with weights or not, and of convolutions whether it is depthwise."""
+    kind = str(node.get_type_name())
+    if kind == "GroupConvolution":
+        return f"{kind} of {'one' if node.input_value(1).shape[2] == 1 else 'many'}"
+    return f"{kind} with weights" if kind == "MatMul" and _has_weights(node) else kind
+
+
+def _has_weights(node: Any) -> bool:
+    if node.get_type_name() in _CHANNEL_AXES:
+        return True
+    return node.get_type_name() == "MatMul" and not _depends_on_input(node.input_value(1).get_node())
+
+
+def _has_small_weights(node: Any) -> bool:
+    """Its weights are INT8 numbers, made whole again: a product, no plain constant."""
+    return _has_weights(node) and node.input_value(1).get_node().get_type_name() != "Constant"
+
+
+def _depends_on_input(node: Any) -> bool:
+    if node.get_type_name() == "Parameter":
+        return True
+    return any(_depends_on_input(node.input_value(i).get_node()) for i in range(node.get_input_size()))
+
+
+def _quantizer(node: Any) -> Quantizer:
+    low, high = (np.asarray(node.input_value(port).get_node().data) for port in (1, 2))
+    return Quantizer(
+        levels=int(node.get_attributes()["levels"]),
+        low=float(np.median(low)),  # a channel that was always zero has an odd range, a little below zero too
+        high=float(high.max()),
+        per_channel=low.size > 1,
+    )
+
+
+def _fake_quantize(source: Any, quantizer: Quantizer) -> Any:
+    """A quantizer behind `source`; those of channels differ, or they would be taken for one."""
+    shape: tuple[int, ...] = ()
+    if quantizer.per_channel:
+        rank, channels = len(source.partial_shape), source.partial_shape[1].get_length()
+        shape = (1, channels, *(1,) * (rank - 2))
+    spread = np.linspace(0.5, 1.0, int(np.prod(shape))).reshape(shape)
+    low, high = (
+        openvino().op.Constant(np.asarray(bound * spread, dtype=np.float32))
+        for bound in (quantizer.low, quantizer.high)
+    )
+    return openvino().opset13.fake_quantize(source, low, high, low, high, quantizer.levels)
+
+
+def _compressed(node: Any) -> Any:
+    """The weights of `node` as INT8 numbers times a scale for each channel, as NNCF leaves them."""
+    weights = node.input_value(1).get_node().data
+    axes = _CHANNEL_AXES.get(node.get_type_name())
+    if axes is None:  # a product of matrices: its outputs
+        axes = (weights.ndim - 2 if node.get_attributes()["transpose_b"] else weights.ndim - 1,)
+    others = tuple(axis for axis in range(weights.ndim) if axis not in axes)
+    scale = np.maximum(np.abs(weights).max(axis=others, keepdims=True), 1e-12) / 127
+    ov = openvino()
+    numbers = ov.op.Constant(np.rint(weights / scale).astype(np.int8))
+    whole = ov.opset13.convert(numbers, "f32")
+    return ov.opset13.multiply(whole, ov.op.Constant(scale.astype(np.float32)))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from measure.latency_cases import campaign, configs, law, layers_of, measured
+
+from bnas.measure.cross_validation import Samples, best_kind, cross_validated, lean_of, spread_of
+from bnas.measure.predictors import PREDICTORS
+
+
+def test_what_is_predicted_was_not_fitted_to() -> None:
+    lines = campaign(20)
+    spoilt = [
+        measured(own.config, 2 * own.ratio if index == 7 else own.ratio) for index, own in enumerate(lines)
+    ]
+    ms, _ = cross_validated(Samples.of(spoilt, layers_of), PREDICTORS["ridge"], 0.0)
+    assert ms[7] < 1.5 * law(lines[7].config)
+
+
+def test_the_spread_holds_what_it_promises() -> None:
+    residuals = np.exp(np.linspace(0.001, 0.1, 100))
+    ones = np.ones(100)
+    assert spread_of(ones, 0.1 * ones, residuals) == pytest.approx(0.096 / 0.1)  # the 96th of 100
+    assert spread_of(ones[:5], 0.1 * ones[:5], residuals[:5]) == 2.0  # too few to tell
+
+
+def test_the_first_kind_is_kept_unless_another_is_clearly_better() -> None:
+    assert best_kind({"a": 1.0, "b": 0.97}) == "a"
+    assert best_kind({"a": 1.0, "b": 0.97, "c": 0.8}) == "c"
+
+
+def test_chance_is_no_lean() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        lines = [
+            measured(
+                own,
+                law(own) / 10 * float(np.exp(0.02 * rng.standard_normal())),
+                10 * float(np.exp(rng.normal(0, 0.05))),
+            )
+            for own in configs(40, seed)
+        ]
+        assert lean_of(Samples.of(lines, layers_of)) == 0.0
