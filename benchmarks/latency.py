@@ -23,7 +23,7 @@ import torch
 from benchmarks.latency_cases import CASES, Case
 from benchmarks.outcome import Bar, print_outcome
 from bnas import progress
-from bnas.measure import MeasureConfig, Measurement, campaign, detect, fit_latency
+from bnas.measure import MeasureConfig, Measurement, campaign, detect, fit_latency, transfer
 from bnas.measure.latency import Figures, kendall_tau
 from bnas.measure.predictors import BASELINES
 from bnas.measure.record import measured_set
@@ -32,6 +32,12 @@ from bnas.quantize import NncfPTQ
 from bnas.space import SubnetConfig
 
 SIZES = (10, 30, 100, 300)
+TRANSFERS = (
+    ("resnet50_64", "two_threads"),
+    ("fp32", "resnet50_64"),
+    ("resnet50_64", "fp32"),
+    ("resnet50_64", "batch_8"),
+)
 TIMING = MeasureConfig(min_rounds=20, max_rounds=50, target_ratio_error_percent=0.5)
 
 
@@ -62,7 +68,31 @@ def main() -> None:
         if not options.show and options.again:
             _time(case, folder / "again.jsonl", TIMING, [line.config for line in lines[: options.again]])
         figures[name] = _show(name, case, lines, _known(case, folder / "again.jsonl"), bars)
+    figures["transfer"] = _transfers(options.cases, options.folder)
     print_outcome("latency", figures, bars)
+
+
+def _transfers(names: Sequence[str], folder: Path) -> dict[str, object]:
+    """One hardware's predictor carried over to another with 20 measurements, where both were timed."""
+    found: dict[str, object] = {}
+    for source, target in TRANSFERS:
+        if source not in names or target not in names:
+            continue
+        case = CASES[target]
+        model = fit_latency(
+            _known(CASES[source], folder / source / "first.jsonl"), CASES[source].family.costs
+        )
+        lines = _first(_known(case, folder / target / "first.jsonl"), 20)
+        carried = transfer(model, lines, case.family.costs)
+        own, afresh = carried.figures, carried.held_out["afresh"]
+        print(
+            f"\n{source} → {target}, 20 subnets timed: {carried.kind}: MAPE {own.mape_percent:.2f} %, "
+            f"{own.within_5_percent:.0f} % within 5 %, tau {own.kendall_tau:.3f}, {own.covered_percent:.0f} % in "
+            f"their bars; fitted afresh: {afresh.mape_percent:.2f} %, {afresh.within_5_percent:.0f} %, "
+            f"{afresh.kendall_tau:.3f}"
+        )
+        found[f"{source} → {target}"] = {"kind": carried.kind, **to_plain(carried.held_out)}
+    return found
 
 
 def _time(

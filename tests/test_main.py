@@ -60,6 +60,8 @@ def test_the_words_are_taken_apart(asked: list[Invocation]) -> None:
     ]
     assert main(words) == 0
     assert main(["--debug", "conf=x", "--hw=box.yaml", "search"]) == 0
+    assert main(["train", "--check"]) == 0
+    assert main(["train", "worker", "--listen", "0.0.0.0:1"]) == 0
     assert asked == [
         Invocation(
             command="train",
@@ -70,6 +72,8 @@ def test_the_words_are_taken_apart(asked: list[Invocation]) -> None:
             force=True,
         ),
         Invocation(command="search", conf="x", hw="box.yaml"),
+        Invocation(command="train", check=True),
+        Invocation(command="train", arguments=("worker",), listen="0.0.0.0:1"),
     ]
 
 
@@ -81,10 +85,11 @@ def test_the_words_are_taken_apart(asked: list[Invocation]) -> None:
         (["train", "--forse"], "unknown option '--forse'; did you mean '--force'?"),
         (
             ["train", "--epochs=3"],
-            "unknown option '--epochs'; known: --debug, --force, --help, --hw, --version",
+            "unknown option '--epochs'; known: --check, --debug, --force, --help, --hw, --listen, --version",
         ),
         (["train", "--hw"], "--hw: give the name of a machine, as in --hw cpu"),
         (["train", "--hw", "--force"], "--hw: give the name of a machine, as in --hw cpu"),
+        (["train", "--listen"], "--listen: give an address, as in --listen 127.0.0.1:8765"),
         (["conf=quickstart"], "which command? as in: python -m bnas run conf=quickstart"),
         (["--force"], "which command? as in: python -m bnas run conf=quickstart"),
     ],
@@ -104,7 +109,8 @@ def test_help_lists_the_commands_in_their_order(
     assert main(words) == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: python -m bnas COMMAND [conf=NAME] [key=value ...] [--hw NAME]")
-    assert text.index("train the supernet") < text.index("search it") < text.index("--hw NAME  the machine")
+    text = " ".join(text.split())  # without its columns
+    assert text.index("train the supernet") < text.index("search it") < text.index("--hw NAME the machine")
     assert text.count("python -m bnas ") == 4  # the usage and three examples
     assert asked == []
 

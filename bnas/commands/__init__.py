@@ -44,7 +44,7 @@ COMMANDS: dict[str, Command] = {
         together=True,
     ),
     "show": Command(
-        name="show", help="a run at a glance, or a part of it: show space, show subnet A, show diff A B, show report",
+        name="show", help="a run, or a part: show space, show latency, show subnet A, show diff A B, show report",
         run=_later("show", "command"),
     ),
 }  # fmt: skip

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from bnas import supernet
 from bnas.commands import stages
+from bnas.commands.followers import follows
 from bnas.commands.invocation import Invocation
 from bnas.commands.latency_report import FILE as CAMPAIGN
 from bnas.commands.latency_report import write_campaign
 from bnas.commands.project import Made, Project, hw_options
-from bnas.errors import ConfigError
-from bnas.files import read_json, write_json
+from bnas.commands.transfer_source import MEASUREMENTS, transfer_source
+from bnas.errors import ConfigError, did_you_mean
+from bnas.files import write_json
 from bnas.measure import (
     Device,
     Here,
@@ -41,15 +43,33 @@ from bnas.space import LayerCost, SubnetConfig, layer_costs
 def command(invocation: Invocation) -> None:
     """`measure`, `measure --check` or `measure worker`."""
     match invocation.arguments:
+        case () if not invocation.check:
+            stages.command(invocation)
+        case () if invocation.listen is not None:
+            raise ConfigError("--listen: goes with `measure worker`, not with `measure --check`")
         case ():
-            if invocation.check:
+            if not follows():
                 print_check(check(*hw_options(invocation)))
-            else:
-                stages.command(invocation)
         case ("worker",):
-            serve(invocation.listen)
+            _refuse_for_worker(invocation)
+            if not follows():
+                serve(invocation.listen)
+        case ("worker", word, *_):
+            raise ConfigError(f"measure worker: no other word expected, got '{word}'")
         case (word, *_):
-            raise ConfigError(f"measure: no such word '{word}'; there is `measure` and `measure worker`")
+            raise ConfigError(f"measure: no such word '{word}'{did_you_mean(word, ('worker',))}")
+
+
+def _refuse_for_worker(invocation: Invocation) -> None:
+    """A worker does what each campaign asks it for: options of a run say nothing to it."""
+    given = {"--check": invocation.check, f"--hw {invocation.hw}": invocation.hw, "--force": invocation.force}
+    words = [word for word, asked in given.items() if asked]
+    words += [f"conf={invocation.conf}"] if invocation.conf else []
+    for word in (*words, *invocation.overrides):
+        raise ConfigError(
+            f"measure worker: takes --listen alone, got {word}; what to time, and how, is said where the "
+            "campaign runs"
+        )
 
 
 def measure(project: Project) -> Made:
@@ -60,6 +80,7 @@ def measure(project: Project) -> Made:
     """
     config = project.config
     place = ("latency", project.hw_folder)
+    source = transfer_source(project)
     elastic = project.supernet(trained=False)
     measurements = campaign(
         project.space,
@@ -69,21 +90,24 @@ def measure(project: Project) -> Made:
         costs=partial(_costs, project),
         quantizer=config.quantize,
         example=project.example,
-        path=project.folder.path(*place, "measurements.jsonl"),
+        path=project.folder.path(*place, MEASUREMENTS),
         seed=config.seed,
         connect=_connect(project),
     )
     refuse_if_noisy(measurements, config.measure.max_ratio_error_percent)
-    model = _fitted(project, measurements)
+    fit = partial(_fitted, project, source)
+    model = fit(measurements)
     write_json(project.folder.path(*place, "model.json"), model)
-    write_campaign(project, measurements, model, partial(_fitted, project))
+    write_campaign(project, measurements, model, fit)
     figures, line = model.figures, model.macs_line
+    carried_over = f", carried over from {config.measure.transfer_from}" if model.base else ""
+    tau = f", Kendall tau {figures.kendall_tau:.2f}" if figures.count > 1 else ""
     on = "held-out ones" if model.held_out else "those left out in turn"
     return Made(
-        paths=tuple("/".join((*place, name)) for name in ("measurements.jsonl", "model.json", CAMPAIGN)),
-        line=f"{len(measurements)} subnets timed on {config.hw.name}; predictor ({model.kind}) off by "
-        f"{figures.mape_percent:.1f} % on {on} (a line through MACs: {line.mape_percent:.1f} %), "
-        f"Kendall tau {figures.kendall_tau:.2f} → {project.folder.path(*place, 'model.json')}",
+        paths=tuple("/".join((*place, name)) for name in (MEASUREMENTS, "model.json", CAMPAIGN)),
+        line=f"{len(measurements)} subnets timed on {config.hw.name}; predictor ({model.kind}{carried_over}) off by "
+        f"{figures.mape_percent:.1f} % on {on} (a line through MACs: {line.mape_percent:.1f} %){tau} "
+        f"→ {project.folder.path(*place, 'model.json')}",
     )
 
 
@@ -102,13 +126,10 @@ def _connect(project: Project) -> Connect:
     return connect
 
 
-def _fitted(project: Project, measurements: Sequence[Measurement]) -> LatencyModel:
-    """A predictor of these measurements, carried over from other hardware where that is asked for."""
-    source = project.config.measure.transfer_from
+def _fitted(
+    project: Project, source: LatencyModel | None, measurements: Sequence[Measurement]
+) -> LatencyModel:
+    """A predictor of these measurements, carried over from that of other hardware where there is a `source`."""
     if source is None:
         return fit_latency(measurements, partial(_costs, project))
-    path = project.folder.path("latency", source, "model.json")
-    if not path.exists():
-        known = ", ".join(sorted(own.parent.name for own in path.parents[1].glob("*/model.json"))) or "none"
-        raise ConfigError(f"measure.transfer_from: {source} has no predictor in this run; there is: {known}")
-    return transfer(read_json(path, LatencyModel), measurements, partial(_costs, project))
+    return transfer(source, measurements, partial(_costs, project))

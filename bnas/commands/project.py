@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ from bnas.supernet import Supernet
 
 NO_DATA = "none"  # conf/data/none.yaml
 BUILD = "build"  # the conf of a command line that names a model and no conf
+_ANY_MODEL = ("model.name=none",)  # for what does without one, as conf/build.yaml asks for it
 MEND_SPACE = "correct it, or leave space.file out"
 PRETRAINED = "weights/pretrained.safetensors"
 SUPERNET = "weights/supernet.safetensors"
@@ -166,15 +168,14 @@ class Project:
 
 def hw_options(invocation: Invocation) -> tuple[HwConfig, MeasureConfig]:
     """The options about hardware and measuring of a command line that may do without a run."""
-    given = dict(override.partition("=")[::2] for override in invocation.overrides)
-    conf = invocation.conf
-    if conf is None:
-        try:
-            conf = str(newest(Path(given.get("runs", "runs"))).path("config.yaml"))
-        except RunError:  # no run yet
-            conf = BUILD
-    unneeded = ("model.name=none",) if conf == BUILD else ()
-    plain = compose(conf, (*invocation.overrides, *unneeded), invocation.hw)
+    latest = None
+    if invocation.conf is None:
+        with suppress(RunError):  # no run yet
+            latest = newest(Path(_given(invocation).get("runs", "runs")))
+    if latest is not None:
+        plain = _gone_on_with(latest, invocation)
+    else:
+        plain = compose(invocation.conf or BUILD, (*_ANY_MODEL, *invocation.overrides), invocation.hw)
     import_plugins(plain.get("plugins") or ())
     hw = from_plain(HwConfig, plain.get("hw", {}), "hw")
     return hw, from_plain(MeasureConfig, plain.get("measure", {}), "measure")
@@ -182,12 +183,15 @@ def hw_options(invocation: Invocation) -> tuple[HwConfig, MeasureConfig]:
 
 def check_can_be_reported(hw: HwConfig) -> None:
     """Raise ConfigError for hardware that can be measured, but not searched and reported for."""
-    wanted = HwConfig(name=hw.name, backend=hw.backend, threads=hw.threads, cpus=hw.cpus)
+    # A plugin's backend may read OpenVINO's files, which is what a run exports; ONNX Runtime does not.
+    backend = "openvino" if hw.backend == "onnxruntime" else hw.backend
+    wanted = HwConfig(name=hw.name, backend=backend, threads=hw.threads, cpus=hw.cpus)
     for option in fields(HwConfig):
         asked, allowed = getattr(hw, option.name), getattr(wanted, option.name)
         if asked != allowed:
             raise ConfigError(
-                f"hw.{option.name}: a run is searched and reported for {allowed}, got {asked}; "
+                f"hw.{option.name}: expected {allowed!r}, got {asked!r}: a run is searched and reported for the "
+                "INT8 latency of one image, timed here by OpenVINO, as with --hw cpu; "
                 "measure takes others as well"
             )
 
@@ -201,8 +205,7 @@ def open_project(invocation: Invocation) -> Project:
     Raises:
         ConfigError, RunError: options that do not exist or do not fit; no run yet.
     """
-    conf = invocation.conf
-    given = dict(override.partition("=")[::2] for override in invocation.overrides)
+    conf, given = invocation.conf, _given(invocation)
     if conf is None and {"model", "model.name"} & set(given):
         conf = BUILD
     if conf is not None:
@@ -212,14 +215,39 @@ def open_project(invocation: Invocation) -> Project:
             plain["name"] = str(plain["model"]["name"]).replace(":", ".")
     else:
         latest = newest(Path(given.get("runs", "runs")))
-        plain = latest.config()
-        if invocation.overrides or invocation.hw:
-            plain = compose(str(latest.path("config.yaml")), invocation.overrides, invocation.hw)
+        plain = _gone_on_with(latest, invocation)
         plain.setdefault("runs", str(latest.root.parent))
     project = _from_plain(plain)
     if conf is None and project.folder.root != latest.root and not project.folder.exists():
         raise RunError(f"{project.folder} does not exist; start it with: python -m bnas run conf=… name=…")
     return project
+
+
+def _given(invocation: Invocation) -> dict[str, str]:
+    return dict(override.partition("=")[::2] for override in invocation.overrides)
+
+
+def _gone_on_with(latest: RunFolder, invocation: Invocation) -> dict[str, Any]:
+    """The options of a run with those of the command line on top.
+
+    Hardware that this names takes the place of the run's: nothing of another runtime or scenario is left. Only
+    `threads` and `cpus` stay where it leaves them open, as they are about the machine.
+    """
+    plain = latest.config()
+    if not (invocation.overrides or invocation.hw):
+        return plain
+    former = plain.get("hw", {})
+    plain = compose(str(latest.path("config.yaml")), invocation.overrides, invocation.hw)
+    given = _given(invocation)
+    chosen = invocation.hw or given.get("hw", "")
+    if chosen and chosen[0] not in "{[":
+        own = [override for override in invocation.overrides if override.startswith("hw.")]
+        plain["hw"] = hw = compose(BUILD, (*_ANY_MODEL, *own), chosen)["hw"]
+        if hw.get("where", "here") == former.get("where", "here"):
+            for name in ("threads", "cpus"):
+                if former.get(name) and not hw.get(name) and f"hw.{name}" not in given:
+                    hw[name] = former[name]
+    return plain
 
 
 def open_run(path: str | Path) -> Project:

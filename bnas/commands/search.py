@@ -13,7 +13,9 @@ from bnas import search as searching
 from bnas.commands.project import Made, Project
 from bnas.data import epoch_order
 from bnas.files import read_json, write_json
-from bnas.measure import LatencyModel, Timing, predict_ms, prepare, time_interleaved
+from bnas.measure import BACKENDS, LatencyModel, Runner, Timing, predict_ms, prepare, time_interleaved
+from bnas.measure.campaign import reference_of
+from bnas.measure.hardware import pinned
 from bnas.plain import digest
 from bnas.quantize import Quantized, quantize
 from bnas.report import Verified, choice_notes, choose
@@ -21,6 +23,8 @@ from bnas.search import OBJECTIVES, Candidate, ParetoFront
 from bnas.space import SubnetConfig, costs, layer_costs, resized, resolution_of
 from bnas.supernet import Supernet, extract_subnet
 from bnas.train import evaluate, evaluate_subnet, recalibrate, recalibration_batches
+
+MIDDLE = "middle"  # of the space: the reference of the latency campaign, beside those that are decided on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +139,14 @@ def _decide(
             )
             runners[name] = runner
             step(note=f"INT8 top-1 {accuracies[name][1]:.2f} %")
-        timings = time_interleaved(runners, config.measure)
+        runners[MIDDLE] = _middle(project, supernet)
+        with pinned(config.hw):
+            timings = time_interleaved(runners, config.measure)
         step()
-    predicted = {member.config.digest: member.values["latency_ms"] for member in members}
-    predicted["reference"] = _predicted_ms(project, latency, project.space.largest)
+    # Predictions are of a moment when the campaign's reference took `reference_ms`; now it takes another time.
+    now = timings[MIDDLE].time_ms / latency.reference_ms
+    predicted = {member.config.digest: now * member.values["latency_ms"] for member in members}
+    predicted["reference"] = now * _predicted_ms(project, latency, project.space.largest)
     verified = {
         name: _verified(project, subnet, accuracies[name], timings[name], predicted[name])
         for name, subnet in networks.items()
@@ -153,6 +161,14 @@ def _decide(
         chosen={name: member.config for name, member in chosen.items()},
         notes=choice_notes(chosen, *goal),
     )
+
+
+def _middle(project: Project, supernet: Supernet) -> Runner:
+    """The reference of the latency campaign, made as it was there."""
+    subnet, hw = reference_of(project.space), project.config.hw
+    example = resized(project.example, resolution_of(subnet))
+    deploy = BACKENDS[hw.backend].deploy(hw, project.config.quantize)
+    return prepare(deploy(extract_subnet(supernet, subnet), example), hw, example)
 
 
 def _predicted_ms(project: Project, latency: LatencyModel, subnet: SubnetConfig) -> float:

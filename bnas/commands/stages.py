@@ -14,8 +14,9 @@ from bnas import progress
 from bnas.commands.followers import announce, follow, leading
 from bnas.commands.invocation import Invocation
 from bnas.commands.project import Made, Project, check_can_be_reported, open_project
+from bnas.commands.transfer_source import transfer_source
 from bnas.config import RunConfig
-from bnas.errors import RunError
+from bnas.errors import ConfigError, RunError
 from bnas.files import read_json, write_json
 from bnas.plain import digest, flat
 from bnas.train import validate_stages
@@ -30,7 +31,8 @@ class StageOf:
     needs; those in `implied` are done first where missing, of the others the person is told. `leaves` are the
     paths it writes before it is done; {hw} stands for the hardware's name. `idle` tells of options with which it
     does nothing; then what comes after it depends on what comes before, as in runs made without such a stage.
-    `fits` raises what the stage would raise of options that do not fit the search space, before anything slow is done.
+    `fits` raises what the stage would raise of options that do not fit, before anything slow is done: once there is
+    a search space where the stage comes right after `build`, else at once.
     A stage that `appends` goes on from what it left, also with other options; only --force does it anew.
     """
 
@@ -40,7 +42,7 @@ class StageOf:
     implied: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
     idle: Callable[[RunConfig], bool] | None = None
-    fits: Callable[[Project], None] | None = None
+    fits: Callable[[Project], object] | None = None
     appends: bool = False
 
 
@@ -67,6 +69,7 @@ STAGES = {
             after=("build",),
             implied=("build",),
             leaves=("latency/{hw}", "tensorboard/latency/{hw}"),
+            fits=transfer_source,
             appends=True,
         ),
         StageOf(
@@ -98,11 +101,21 @@ def command(invocation: Invocation) -> None:
 
     Under torchrun its first process does; the others follow.
     """
+    _refuse_words(invocation)
     with joined() as processes:
         if processes.leads:
             _lead(open_project(invocation), invocation)
         else:
             follow(partial(open_project, invocation))
+
+
+def _refuse_words(invocation: Invocation) -> None:
+    for word in invocation.arguments:
+        raise ConfigError(f"{invocation.command}: no other word expected, got '{word}'")
+    for option, asked in (("--check", invocation.check), ("--listen", invocation.listen is not None)):
+        if asked:
+            where = {"--check": "measure", "--listen": "measure worker"}[option]
+            raise ConfigError(f"{option}: goes with `{where}`, not with `{invocation.command}`")
 
 
 def _lead(project: Project, invocation: Invocation) -> None:
@@ -124,6 +137,8 @@ def _do_all(project: Project, invocation: Invocation) -> None:
 
 
 def _do(project: Project, stage: StageOf, *, force: bool) -> None:
+    if "build" not in stage.after:
+        _check_fit(project, stage)
     for name in sorted(stage.after, key=list(STAGES).index):
         _need(project, STAGES[name], implied=name in stage.implied, force=force)
         if name == "build":

@@ -12,6 +12,7 @@ from bnas.commands.quantize import absolute, subnet_names
 from bnas.export import Artefact, check_digest
 from bnas.files import read_json, write_json
 from bnas.measure import Hardware, Timing, detect, prepare, throughput_per_s, time_interleaved
+from bnas.measure.hardware import pinned
 from bnas.train import evaluate
 
 THROUGHPUT_SECONDS = 1.5
@@ -50,7 +51,8 @@ def verify(project: Project) -> Made:
             runners["/".join(key)] = runner = prepare(Path(artefact.path), hw)
             accuracy[key] = evaluate(runner.predict, data.test, resolution=resolution(project, key[0]))
             step(note=f"{key[0]} {key[1]} top-1 {accuracy[key]:.2f} %")
-        timings = time_interleaved(runners, config.measure)
+        with pinned(config.hw):
+            timings = time_interleaved(runners, config.measure)
         step()
         for key in todo:
             artefact = absolute(project, artefacts[key[0]][key[1]])

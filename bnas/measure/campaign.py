@@ -71,6 +71,12 @@ def campaign(
             progress.say(
                 f"measure: {changed}: a new set is begun; those measured before stay in {path}, unused"
             )
+        unweighed = sum(line.memory_bytes is None for line in known.values()) if config.memory else 0
+        if unweighed:
+            progress.say(
+                f"measure: the memory of {unweighed} subnets that were timed before was not read; --force times "
+                "all of them anew, and reads it"
+            )
         plan = _Plan(space, config, costs, seed, subnets)
         unreadable: dict[str, str] = {}
         with progress.bar("measure", plan.count) as step:
@@ -92,7 +98,7 @@ def reference_of(space: SearchSpace) -> SubnetConfig:
     """A subnet to be the reference: in the middle of the space.
 
     What it leaves in the caches, and what slows it down, is then near that of any other: beside the largest
-    network, ratios of small ones spread several times as much (docs/decisions/0010).
+    network, ratios of small ones spread several times as much (docs/decisions/0011).
     """
     return SubnetConfig(
         values={choice.name: choice.values[len(choice.values) // 2] for choice in space.choices}

@@ -129,6 +129,8 @@ class Here:
         """Peak memory of the network, where that is asked for: of its files, loaded by a process of its own."""
         if self._gauge is None:
             return Memory(peak_bytes=None)
+        if isinstance(network, Path):
+            return self._gauge.peak(network)
         save = BACKENDS[self._hw.backend].save
         if save is None:
             return Memory(peak_bytes=None, why_not=f"{self._hw.backend} has no files to load a network from")

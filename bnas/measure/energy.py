@@ -77,7 +77,7 @@ def counters(root: Path = POWERCAP) -> tuple[tuple[Counter, ...], str]:
         except (OSError, ValueError) as error:
             return (), f"the energy counter in {zone} cannot be read: {_reason(error)}"
     if not found:
-        return (), f"this machine shows no energy counters (RAPL) in {root}, as most virtual machines"
+        return (), f"this machine shows no energy counters (RAPL) in {root}, as is usual in virtual machines"
     return tuple(found), ""
 
 

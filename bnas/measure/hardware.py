@@ -74,7 +74,7 @@ class HwConfig:
         allowed = allowed_cpus()
         if unknown := [cpu for cpu in self.cpus if cpu not in allowed]:
             given = ", ".join(str(cpu) for cpu in allowed)
-            raise ConfigError(f"cpus: this process may use {given}, got {unknown[0]}")
+            raise ConfigError(f"cpus: this process may use CPU {given}, got {unknown[0]}")
         if self.cpus and self.threads > len(self.cpus):
             raise ConfigError(
                 f"threads: {self.threads} do not fit on {len(self.cpus)} CPUs (cpus); give one for each"

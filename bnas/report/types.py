@@ -12,7 +12,7 @@ from bnas.space import SubnetConfig
 @dataclass(frozen=True, kw_only=True)
 class Verified:
     """A member of the front after measuring: accuracies on the validation images, latency on the device
-    (INT8, batch 1, median) beside what was predicted."""
+    (INT8, batch 1, median) beside what was predicted, at the speed that the machine had meanwhile."""
 
     config: SubnetConfig
     top1_fp32_percent: float

@@ -1,4 +1,4 @@
-"""A plugin for tests of resumption: a clock that only networks move, and a kill at a chosen write.
+"""A plugin for tests of resumption: a clock that only networks move, no other work, and a kill at a chosen write.
 
 Everything else is real: the networks are quantized, compiled and run by OpenVINO. With this clock a latency
 depends on the network alone, so that two runs can be compared to the byte.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from math import prod
 
 from torch import Tensor
 
-from bnas.measure import timing
-from bnas.measure.backends import BACKENDS, Backend, Network, Runner
+from bnas.measure import hardware, timing
+from bnas.measure.backends import BACKENDS, Network, Runner
+from bnas.measure.disturbance import Witness
 from bnas.measure.hardware import HwConfig
 
 real = BACKENDS["openvino"]
@@ -25,11 +27,11 @@ TICK = (
 
 class SteadyRunner:
     def __init__(self, runner: Runner) -> None:
-        self.runner = runner
+        self.runner, self.inferences = runner, runner.inferences
         compiled = runner._request.get_compiled_model()
         operations = compiled.get_runtime_model().get_ordered_ops()
         elements = sum(prod(o.get_output_shape(0)) for o in operations if o.get_output_size())
-        self.seconds = elements * TICK
+        self.seconds = elements * TICK * runner.inferences
 
     def __call__(self) -> None:
         global seconds
@@ -44,12 +46,10 @@ def prepare(network: Network, hw: HwConfig, example: Tensor | None) -> SteadyRun
     return SteadyRunner(real.prepare(network, hw, example))
 
 
-def throughput_per_s(network: Network, hw: HwConfig, length: float, example: Tensor | None) -> float:
-    return 1 / prepare(network, hw, example).seconds
-
-
-BACKENDS["openvino"] = Backend(prepare=prepare, throughput_per_s=throughput_per_s)
+BACKENDS["openvino"] = replace(real, prepare=prepare)
 timing.now = lambda: seconds
+Witness.disturbed = lambda self: False
+hardware.frequency_mhz = lambda cpu: None  # it is that of the moment
 
 remaining = int(os.environ.get("KILL_AT_WRITE", "0"))
 real_fsync = os.fsync

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 from mini import MINI, bnas
 
@@ -17,12 +18,20 @@ SAME = (
     "verified.json",
     "search/cpu/front.json",
     "search/cpu/evaluations.jsonl",
-    "latency/cpu/measurements.jsonl",
     "weights/pretrained.safetensors",
     "weights/supernet.safetensors",
     "subnets/A/int8.bin",
     "subnets/C/weights.safetensors",
 )
+
+
+def measurements(home: Path) -> list[dict[str, Any]]:
+    """Without what tells when, and how long each step took."""
+    lines = (home / "runs/mini/latency/cpu/measurements.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in ("began", "seconds")}
+        for line in lines
+    ]
 
 
 def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
@@ -46,6 +55,7 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
         assert (disturbed / "runs/mini" / name).read_bytes() == (
             undisturbed / "runs/mini" / name
         ).read_bytes(), name
+    assert measurements(disturbed) == measurements(undisturbed)
     report = json.loads((disturbed / "runs/mini/report.json").read_text())
     assert [subnet["name"] for subnet in report["subnets"]] == ["A", "B", "C"]
     again = bnas("measure", "--force", cwd=disturbed, PYTHONPATH=HERE)

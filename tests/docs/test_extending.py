@@ -16,6 +16,7 @@ from bnas.data import DATASETS
 from bnas.export import EXPORTERS
 from bnas.graph.rules import AFTER_RULES, FUNCTION_RULES, MODULE_RULES
 from bnas.measure import BACKENDS
+from bnas.measure.predictors import PREDICTORS
 from bnas.models import FAMILIES
 from bnas.quantize import QUANTIZERS
 from bnas.search import SEARCHES
@@ -25,7 +26,7 @@ from bnas.train import SCHEDULES, TASKS
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 TABLES = (
     AFTER_RULES, BACKENDS, DATASETS, ELASTIC, EXPORTERS, FAMILIES, FUNCTION_RULES, IMPORTANCE, MODULE_RULES,
-    QUANTIZERS, SCHEDULES, SEARCHES, TASKS,
+    PREDICTORS, QUANTIZERS, SCHEDULES, SEARCHES, TASKS,
 )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def test_every_plugin_table_has_a_section() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for entry in (
         "FAMILIES", "@rule(", "@module_rule(", "@after_rule(", "ELASTIC[", "IMPORTANCE[", "BACKENDS[",
-        "SEARCHES[", "@quantizer(", "@exporter(", "TASKS[", "DATASETS[", "plugins: [",
+        "PREDICTORS[", "SEARCHES[", "@quantizer(", "@exporter(", "TASKS[", "DATASETS[", "plugins: [",
     ):  # fmt: skip
         assert entry in page
-    assert len(sections()) == 13
+    assert len(sections()) == 14

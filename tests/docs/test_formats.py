@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from bnas.cluster import RayConfig
 from bnas.commands.build import PATHS as BUILT
 from bnas.commands.extract import SubnetFile
 from bnas.commands.search import Decision
@@ -20,10 +21,11 @@ from bnas.config import RunConfig, SpaceOptions
 from bnas.errors import ConfigError
 from bnas.export import Artefact
 from bnas.graph import ChannelGraph
-from bnas.measure import LatencyModel, Measurement
+from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement
+from bnas.measure.predictors import BASELINES, PREDICTORS, Fitted
 from bnas.models import ModelConfig
 from bnas.plain import from_plain
-from bnas.report import Report
+from bnas.report import LatencyReport, Report
 from bnas.run_folder import StageRecord
 from bnas.search.evaluation_log import Evaluated, LogLine, SearchBegun
 from bnas.space import SearchSpace
@@ -37,6 +39,7 @@ TYPES: dict[str, Any] = {
     "space.json": SearchSpace,
     "latency/cpu/measurements.jsonl": Measurement,
     "latency/cpu/model.json": LatencyModel,
+    "latency/cpu/latency.json": LatencyReport,
     "search/cpu/evaluations.jsonl": LogLine,
     "search/cpu/front.json": Decision,
     "subnets/A/subnet.json": SubnetFile,
@@ -69,8 +72,36 @@ def test_every_field_is_explained() -> None:
     kinds = [kind for kind in TYPES.values() if kind is not RunConfig]
     top = {field.name for field in fields(RunConfig)}
     kinds += [SearchBegun, Evaluated, ModelConfig, SpaceOptions]
+    kinds += [kind for kind in Fitted.__subclasses__() if kind.__module__.startswith("bnas.")]
     wanted = top.union(*(field_names(kind, set()) for kind in kinds))
     assert sorted(wanted - explained) == []
+
+
+def test_every_kind_of_predictor_is_explained() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \| ", PAGE, re.MULTILINE))
+    assert set(PREDICTORS) | set(BASELINES) <= rows
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"), [("hw", HwConfig), ("measure", MeasureConfig), ("ray", RayConfig)]
+)
+def test_the_defaults_are_those_of_the_code(section: str, kind: Any) -> None:
+    told: dict[str, str] = {}
+    for names, default in re.findall(rf"^\| (`{section}\.[^|]+) \|[^|]+\| (.+) \|$", PAGE, re.MULTILINE):
+        options = re.findall(rf"`{section}\.(\w+)`", names)
+        values = re.split(", ", re.sub(r"[:;].*", "", default))
+        told.update(zip(options, values * (len(options) if len(values) == 1 else 1), strict=True))
+    assert told == {field.name: as_told(field.default) for field in fields(kind)}
+
+
+def as_told(default: object) -> str:
+    """How the page writes a default."""
+    assert default is not MISSING
+    if default in ("", ()):
+        return "empty"
+    if isinstance(default, str):
+        return f"`{default}`"
+    return f"{default:g}" if isinstance(default, float) else json.dumps(default)
 
 
 def field_names(hint: Any, seen: set[Any]) -> Iterator[str]:

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from bnas.__main__ import main
+from bnas.commands import COMMANDS
 from bnas.config import SpaceOptions
 from bnas.models import FAMILIES
 from bnas.space import DIMENSIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def block(after: str, language: str = "") -> str:
@@ -60,6 +62,24 @@ def test_the_way_as_a_library_runs() -> None:
     names: dict[str, object] = {}
     exec(f"import bnas\n{block('And the whole of it as a library', 'python')}", names)
     assert names["smallest"](torch.randn(1, 3, 64, 64)).shape == (1, 10)  # type: ignore[operator]
+
+
+def test_the_hardware_of_measuring_is_there() -> None:
+    section = PAGE[PAGE.index("## Measuring") : PAGE.index("## What is supported")]
+    named = set(
+        re.findall(r"`(\w+)`", section[section.index("- `--hw` names") : section.index(", or a YAML")])
+    )
+    named |= set(re.findall(r"--hw (\w+)", section))
+    assert named == {path.stem for path in (ROOT / "conf" / "hw").glob("*.yaml")}
+    for command in re.findall(r"^python -m bnas (\w+)", section, re.MULTILINE):
+        assert command in COMMANDS
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    extras = re.search(r"^\[project.optional-dependencies\]\n((?:.*\n)*?)\n", PYPROJECT, re.MULTILINE)
+    assert extras
+    known = set(re.findall(r"^(\w+) = ", extras[1], re.MULTILINE)) - {"dev"}
+    assert set(re.findall(r"`bnas\[(\w+)\]`", PAGE)) == known
 
 
 def test_links_lead_somewhere() -> None:

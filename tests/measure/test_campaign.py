@@ -41,6 +41,7 @@ SPACE = SearchSpace(
     )
 )
 REFERENCE = 40 + 36  # the middle value of each choice
+UNIT_MS = 1000 / 1024  # of a second a power of two: its sums are exact, whatever was timed before
 EXAMPLE = torch.zeros(1, 3, 16, 16)
 CONFIG = MeasureConfig(samples=12, holdout=3, min_rounds=2, max_rounds=2, block_ms=1.0, warmup_ms=0)
 HW = {"name": "pretend", "backend": "pretend", "precision": "f32", "threads": 1}
@@ -77,7 +78,7 @@ def costs(config: SubnetConfig) -> Sequence[LayerCost]:
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A backend whose networks take 1 ms per unit of size, by a clock that only they move; lists what it prepared."""
+    """A backend whose networks take UNIT_MS per unit of size, by a clock that only they move; lists what it prepared."""
     prepared: list[int] = []
     seconds = [0.0]
 
@@ -85,7 +86,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         prepared.append(network.size)
 
         def run() -> None:
-            seconds[0] += network.size / 1000
+            seconds[0] += network.size * UNIT_MS / 1000
 
         return run
 
@@ -122,10 +123,10 @@ def test_each_subnet_is_timed_beside_the_reference(tmp_path: Path, pretend: list
     assert [line.config for line in lines[:2]] == [SPACE.largest, SPACE.smallest]
     for line in lines:
         size = size_of(line.config)
-        assert line.time_ms == pytest.approx(size)
-        assert line.throughput_per_s == pytest.approx(1000 / size)
+        assert line.time_ms == pytest.approx(size * UNIT_MS)
+        assert line.throughput_per_s == pytest.approx(1000 / (size * UNIT_MS))
         assert line.ratio == pytest.approx(size / REFERENCE)
-        assert line.reference_ms == pytest.approx(REFERENCE)
+        assert line.reference_ms == pytest.approx(REFERENCE * UNIT_MS)
         assert (line.batch, line.threads, line.streams) == (1, 1, 0)
         assert (line.precision, line.scenario, line.space) == ("f32", "latency", SPACE.digest)
         assert line.hardware.runtime == "pretend"

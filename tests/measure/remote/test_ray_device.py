@@ -20,6 +20,12 @@ from bnas.measure.remote import RayDevice
 EXAMPLE = torch.zeros(1, 3, 16, 16)
 LONG = MeasureConfig(min_rounds=30, max_rounds=30, block_ms=2, warmup_ms=1)
 NODE = {"num_cpus": 0, "node_ip_address": "127.0.0.1"}
+# A lost node is missed after 4 checks of 0.5 s, not after 5 of 3 s.
+CHECKS = {"initial_delay_ms": 500, "period_ms": 500, "timeout_ms": 5000, "failure_threshold": 4}
+HEAD = {
+    "include_dashboard": False,
+    "_system_config": {f"health_check_{name}": value for name, value in CHECKS.items()},
+}
 DEVICE = {**NODE, "resources": {"bnas_device:small": 1}}
 
 
@@ -40,7 +46,7 @@ def cluster() -> Iterator[Any]:
         patch.setattr(
             ray_constants, "ENABLE_RAY_CLUSTER", False
         )  # the same here, where Ray may be imported already
-        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        made = Cluster(initialize_head=True, head_node_args={**NODE, **HEAD})
         try:
             yield made
         finally:
@@ -85,7 +91,7 @@ def test_the_work_of_lost_nodes_is_done_by_others(cluster: Any, monkeypatch: pyt
         assert len({timed.artefact for timed in found.values()}) == 4
         (lost,) = [line for line in said if "was lost while it timed network" in line]
         assert "bnas_device:small" in lost
-        assert device.capacity == 2
+        until(lambda: device.capacity == 2)  # the head learns of the loss a little later
 
         cluster.remove_node(nodes[1], allow_graceful=False)
         device.submit(4, network(16), EXAMPLE)
