@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from torch import Tensor, nn
 
@@ -89,9 +90,15 @@ def campaign(
                     known[subnet] = line
                     unreadable.update(timed.unreadable)
                     step(note=f"{line.time_ms:.3f} ms ±{line.ratio_error_percent:.1f} %")
+    lines = [known[subnet] for subnet in plan.planned]
+    if capped := [line.ratio_error_percent for line in lines if not line.converged]:
+        progress.say(
+            f"measure: {len(capped)} of {len(lines)} subnets reached the cap of {config.max_rounds} rounds before "
+            f"±{config.target_ratio_error_percent:g} %; their ratios are known to ±{median(capped):.1f} % (median)"
+        )
     for name, reason in unreadable.items():
         progress.say(f"measure: {name} is not told: {reason}")
-    return tuple(known[subnet] for subnet in plan.planned)
+    return tuple(lines)
 
 
 def reference_of(space: SearchSpace) -> SubnetConfig:

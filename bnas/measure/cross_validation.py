@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
@@ -21,7 +21,6 @@ COVERAGE_PERCENT = 95.0
 FOLDS = 5
 _NORMAL_95 = 1.96  # confidence half-widths are so many standard errors
 _BEYOND = 1.5  # times the largest residual, where there are too few to tell of 95 %
-_BETTER = 0.95  # times the error of the first kind: less is no difference that cross-validation can tell
 _NO_LESS = 2.0  # standard errors to either side, where too few residuals tell of 95 %
 _ENOUGH, _SURE = 20, 3.0  # measurements, and standard errors, before ratios are said to lean
 Array = NDArray[np.float64]
@@ -103,16 +102,24 @@ def cross_validated(data: Samples, fit: Fit, lean: float) -> tuple[Array, Array]
     return ms, error
 
 
-def best_kind(scores: dict[str, float]) -> str:
-    """The first, or the one with the least error where that is clearly less."""
-    first, best = next(iter(scores)), min(scores, key=lambda name: scores[name])
-    return best if scores[best] < _BETTER * scores[first] else first
+def errors_of(predicted: Array, measured: Array) -> Array:
+    """(n,) relative errors, as logarithms: twice as much and half as much are equally wrong."""
+    errors: Array = np.abs(np.log(predicted / measured))
+    return errors
 
 
-def score(predicted: Array, measured: Array) -> float:
-    """The cross-validated error that kinds are compared by, relative: of the mean and the square, as both count."""
-    errors = np.abs(np.log(predicted / measured))
-    return float(errors.mean() + np.sqrt(np.mean(errors**2)))
+def best_kind(errors: Mapping[str, Array]) -> str:
+    """The kind to keep, by the errors (n,) of each on the same subnets.
+
+    By the one-standard-error rule (Breiman et al. 1984, §3.4.3), on pairs: a later kind has to be better than
+    the best so far by more than the standard error of the difference.
+    """
+    best, *others = errors
+    for kind in others:
+        gain = errors[best] - errors[kind]
+        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
+            best = kind
+    return best
 
 
 def spread_of(predicted: Array, error: Array, measured: Array) -> float:

@@ -23,9 +23,9 @@ from bnas.measure.cross_validation import (
     best_kind,
     bounds_of,
     cross_validated,
+    errors_of,
     fit_to,
     lean_of,
-    score,
     spread_of,
 )
 from bnas.measure.features import tabulate
@@ -107,7 +107,7 @@ def fit_latency(
         )
     lean = lean_of(fit)
     left_out = {name: cross_validated(fit, own, lean) for name, own in {**wanted, **BASELINES}.items()}
-    kind = best_kind({name: score(left_out[name][0], fit.ms) for name in wanted})
+    kind = best_kind({name: errors_of(left_out[name][0], fit.ms) for name in wanted})
     spread = spread_of(*left_out[kind], fit.ms)
     held_out = {}
     if not data.role_fit.all():

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnas.errors import MeasureError
+from bnas.measure.cross_validation import MIN_MEASUREMENTS, best_kind, bounds_of, errors_of, spread_of
 from bnas.measure.features import Table, tabulate
 from bnas.measure.figures import Figures, figures_of
-from bnas.measure.latency import COVERAGE_PERCENT, LatencyModel, fit_latency, predict_many
+from bnas.measure.latency import LatencyModel, fit_latency, predict_many
 from bnas.measure.predictors import BASELINES, PREDICTORS, Fit
 from bnas.measure.predictors.correction import CORRECTIONS
 from bnas.measure.record import Measurement
 from bnas.space import LayerCost, SubnetConfig
 
-MIN_MEASUREMENTS = 4
 AFRESH = "afresh"  # the kind of figures of predictors that know nothing of the source
 _FRESH = ("gaussian_process", "ridge")  # kinds in PREDICTORS that few measurements are enough for
 _FOLDS = 10  # few measurements: most of them should be fitted to
 _NORMAL_95 = 1.96  # the half-width of a 95 % confidence interval in standard errors
-_NO_LESS = 2.5  # standard errors to either side, where too few residuals tell of 95 %
 
 Array = NDArray[np.float64]
 Costs = Callable[[SubnetConfig], Sequence[LayerCost]]
@@ -56,10 +54,10 @@ def transfer(source: LatencyModel, measurements: Sequence[Measurement], costs: C
         )
     candidates = _candidates()
     left_out = {name: _left_out(own, fit) for name, own in candidates.items()}
-    errors = {name: _errors(own, fit.ms) for name, (own, _) in left_out.items()}
+    errors = {name: errors_of(own, fit.ms) for name, (own, _) in left_out.items()}
     fresh = min(_FRESH, key=lambda name: float(errors[_afresh(name)].mean()))
-    kind = _simplest_good({name: errors[name] for name in (*CORRECTIONS, _afresh(fresh))})
-    spread = _spread(*left_out[kind], fit.ms)
+    kind = best_kind({name: errors[name] for name in (*CORRECTIONS, _afresh(fresh))})
+    spread = spread_of(*left_out[kind], fit.ms)
     names = {**{name: name for name in (*CORRECTIONS, *BASELINES)}, AFRESH: _afresh(fresh)}
     cross_validated = {
         shown: figures_of(left_out[name][0], fit.ms, len(fit.ms)) for shown, name in names.items()
@@ -69,7 +67,7 @@ def transfer(source: LatencyModel, measurements: Sequence[Measurement], costs: C
         for shown, name in names.items():
             ms, error = candidates[name].predict(fit, test.table)
             held_out[shown] = figures_of(
-                ms, test.ms, len(fit.ms), _bounds(ms, error, spread) if name == kind else None
+                ms, test.ms, len(fit.ms), bounds_of(ms, error, spread) if name == kind else None
             )
     if kind not in CORRECTIONS:
         model = fit_latency(measurements, costs, kinds=[fresh])
@@ -166,31 +164,3 @@ def _left_out(candidate: _Candidate, data: _Data) -> tuple[Array, Array]:
         test = fold == own
         ms[test], error[test] = candidate.predict(data.rows(~test), data.rows(test).table)
     return ms, error
-
-
-def _errors(predicted: Array, measured: Array) -> Array:
-    errors: Array = np.abs(np.log(predicted / measured))
-    return errors
-
-
-def _simplest_good(errors: Mapping[str, Array]) -> str:
-    """The one-standard-error rule (Breiman et al. 1984, §3.4.3), on pairs: a later kind has to be better than the
-    best so far by more than the standard error of the difference.
-    """
-    best, *others = errors
-    for kind in others:
-        gain = errors[best] - errors[kind]
-        if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            best = kind
-    return best
-
-
-def _spread(predicted: Array, error: Array, measured: Array) -> float:
-    """Conformal: how many standard errors hold the residuals of `COVERAGE_PERCENT` of n + 1 subnets."""
-    ranked = np.sort(np.abs(np.log(measured / predicted)) / error)
-    place = ceil((len(ranked) + 1) * COVERAGE_PERCENT / 100) - 1
-    return float(ranked[place]) if place < len(ranked) else max(_NO_LESS, float(ranked[-1]))
-
-
-def _bounds(ms: Array, error: Array, spread: float) -> tuple[Array, Array]:
-    return ms * np.exp(-spread * error), ms * np.exp(spread * error)

@@ -25,8 +25,12 @@ def test_the_spread_holds_what_it_promises() -> None:
 
 
 def test_the_first_kind_is_kept_unless_another_is_clearly_better() -> None:
-    assert best_kind({"a": 1.0, "b": 0.97}) == "a"
-    assert best_kind({"a": 1.0, "b": 0.97, "c": 0.8}) == "c"
+    rng = np.random.default_rng(0)
+    first = 1 + 0.2 * rng.standard_normal(25)
+    level = first - 0.01 + 0.2 * rng.standard_normal(25)  # better by a quarter of a standard error
+    better = first - 0.2 + 0.2 * rng.standard_normal(25)
+    assert best_kind({"a": first, "b": level}) == "a"
+    assert best_kind({"a": first, "b": level, "c": better}) == "c"
 
 
 def test_chance_is_no_lean() -> None:

@@ -51,7 +51,9 @@ class Bottlenecks(nn.Module):
             for i in range(depth)
         )  # fmt: skip
         self.head = nn.Linear(16, 4)
-        for module in self.blocks.modules():  # no channel is always zero: of such NNCF makes a range that begins
+        for (
+            module
+        ) in self.blocks.modules():  # no channel is always zero: of such NNCF makes a range that begins
             if isinstance(module, nn.Conv2d):  # below zero, and OpenVINO then takes another kernel
                 module.weight.data.abs_()
             if isinstance(module, nn.BatchNorm2d):
