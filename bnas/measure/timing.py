@@ -3,7 +3,7 @@
 A machine whose speed drifts, because it is warm or shared, slows both alike: the ratio of two blocks timed
 next to each other stays, and is what candidates are compared by. A network that runs after another one finds
 that one's weights in the caches, and its first calls take up to twice as long as its tenth: each block begins
-with as many calls that are not timed as this network was seen to need. So it is timed as it will run, by itself.
+with calls that are not timed, for as long as caches take to fill. So it is timed as it will run, by itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ now = time.perf_counter  # seconds; looked up at each call, so that a test can r
 MAX_CALLS = 10_000  # of one network in one block
 WARM_BLOCKS = 50  # after which a network that is not stable yet counts as warm
 STABLE = 0.05  # two blocks in turn whose medians differ by less, as a fraction, are stable
-SETTLE_TRIALS = 3  # of each network after the others, to see how many calls it needs to run as if alone
-SETTLE_MS = 10.0  # enough to fetch all that caches hold; the longer blocks are, the less drift cancels
-SETTLE_CALLS = (3, 24)  # of one such trial
-SETTLED = (
-    0.02  # a call that takes longer by less than this, as a fraction, than those after it is one of them
-)
 REPEATS = 3  # of a block that other work disturbed; the last counts, whatever happens
 _NORMAL_95 = 1.96  # standard deviations to each side of a normal's middle that hold 95 % of it
 
@@ -41,8 +35,9 @@ class MeasureConfig:
     `samples` subnets are timed; `holdout` of them (two fifths at most) are random ones, which only tell
     the predictor's error. The others are chosen to teach it the most.
     A network is warmed up for at least `warmup_ms`, then runs in blocks of about `block_ms` in turn with the
-    reference; rounds of such blocks are repeated, at least `min_rounds` and at most `max_rounds`, until the
-    95 % confidence interval of the ratio to the reference is within ± `target_ratio_error_percent`.
+    reference, each after `settle_ms` of calls that are not timed (one at least); rounds of such blocks are
+    repeated, at least `min_rounds` and at most `max_rounds`, until the 95 % confidence interval of the ratio to
+    the reference is within ± `target_ratio_error_percent`.
     No predictor is fitted to measurements whose median error is above `max_ratio_error_percent`.
     `memory`: read the peak memory of each subnet as well, in a process of its own (a second or less for each).
     `transfer_from` names another hardware of the run (a folder in latency/): its predictor is carried over
@@ -54,6 +49,7 @@ class MeasureConfig:
     min_rounds: int = 10
     max_rounds: int = 150
     block_ms: float = 3.0
+    settle_ms: float = 10.0
     warmup_ms: float = 60.0
     target_ratio_error_percent: float = 1.0
     max_ratio_error_percent: float = 5.0
@@ -67,8 +63,9 @@ class MeasureConfig:
         for name in ("block_ms", "target_ratio_error_percent", "max_ratio_error_percent"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if self.warmup_ms < 0:
-            raise ConfigError(f"warmup_ms: expected 0 or more, got {self.warmup_ms}")
+        for name in ("settle_ms", "warmup_ms"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.max_rounds < self.min_rounds:
             raise ConfigError(
                 f"max_rounds: expected min_rounds ({self.min_rounds}) or more, got {self.max_rounds}"
@@ -114,14 +111,13 @@ def time_interleaved(runners: Mapping[str, Callable[[], object]], config: Measur
         raise MeasureError("no networks to time")
     names = list(runners)
     calls = {name: _warm_up(run, config) for name, run in runners.items()}
-    settling = _settling(runners)
     blocks: dict[str, list[list[float]]] = {name: [] for name in names}
     disturbed = dict.fromkeys(names, 0)
     with Witness() as witness:
         for done in range(1, config.max_rounds + 1):
             turn = (done - 1) % len(names)
             for name in names[turn:] + names[:turn]:
-                block, repeated = _undisturbed(runners[name], settling[name], calls[name], witness)
+                block, repeated = _undisturbed(runners[name], calls[name], config, witness)
                 blocks[name].append(block)
                 disturbed[name] += repeated
             if done >= config.min_rounds:
@@ -136,40 +132,25 @@ def time_interleaved(runners: Mapping[str, Callable[[], object]], config: Measur
     }
 
 
-def _settling(runners: Mapping[str, Callable[[], object]]) -> dict[str, int]:
-    """How many calls each network needs, after the others have run, before its time stays; at least one."""
-    trials: dict[str, list[list[float]]] = {name: [] for name in runners}
-    for _ in range(SETTLE_TRIALS if len(runners) > 1 else 0):
-        for name, run in runners.items():
-            begin = now()
-            run()
-            took = (now() - begin) * 1000
-            least, most = SETTLE_CALLS
-            calls = max(least, min(most, round(2 * SETTLE_MS / took) if took > 0 else most))
-            trials[name].append([took / getattr(run, "inferences", 1), *_block(run, calls - 1)])
-    return {name: _unsettled(times) if times else 1 for name, times in trials.items()}
-
-
-def _unsettled(trials: Sequence[Sequence[float]]) -> int:
-    """Of calls in a row, each the median of its trials: how many come before the time stays; at least one."""
-    times = [median(column) for column in zip(*trials, strict=False)]
-    settled = median(times[len(times) // 2 :])
-    first = next(i for i in range(len(times)) if median(times[i : i + 3]) <= (1 + SETTLED) * settled)
-    return max(1, min(first, round(SETTLE_MS / settled) if settled > 0 else first))
-
-
 def _undisturbed(
-    run: Callable[[], object], settling: int, calls: int, witness: Witness
+    run: Callable[[], object], calls: int, config: MeasureConfig, witness: Witness
 ) -> tuple[list[float], int]:
     """A block of calls, and how often it was repeated."""
     for repeated in range(REPEATS + 1):
-        for _ in range(settling if repeated == 0 else 1):
-            run()
+        _settle(run, config.settle_ms)
         witness.begin()
         block = _block(run, calls)
-        if not witness.disturbed():
+        if not witness.disturbed() or repeated == REPEATS:
             break
     return block, repeated
+
+
+def _settle(run: Callable[[], object], settle_ms: float) -> None:
+    """Call it for so long. As many for each timing: a number found anew each time would move what is timed."""
+    begin = now()
+    run()
+    while (now() - begin) * 1000 < settle_ms:
+        run()
 
 
 def _block(run: Callable[[], object], calls: int) -> list[float]:

@@ -20,7 +20,7 @@ from bnas.measure.timing import MeasureConfig
 from bnas.plain import from_plain, to_plain
 
 checking = importlib.import_module("bnas.measure.check")  # the package has a function of this name
-QUICK = MeasureConfig(min_rounds=4, warmup_ms=0, block_ms=1.0)
+QUICK = MeasureConfig(min_rounds=4, warmup_ms=0, settle_ms=0, block_ms=1.0)
 
 
 class Clock:

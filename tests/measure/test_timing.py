@@ -50,13 +50,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(timing, "now", clock)
     monkeypatch.setattr(Witness, "disturbed", lambda self: False)  # nothing disturbs a clock of our own
-    monkeypatch.setattr(timing, "SETTLE_TRIALS", 0)  # one untimed call before each block
     return clock
 
 
 def config(**options: float) -> MeasureConfig:
     return from_plain(
-        MeasureConfig, {"warmup_ms": 0, "block_ms": 1.0, "min_rounds": 4, "max_rounds": 4} | options
+        MeasureConfig,
+        {"settle_ms": 0, "warmup_ms": 0, "block_ms": 1.0, "min_rounds": 4, "max_rounds": 4} | options,
     )
 
 
@@ -95,15 +95,8 @@ def test_what_the_network_before_left_in_the_caches_is_not_timed(clock: Clock) -
     assert timed["n"].ratio == pytest.approx(0.5)
 
 
-def test_as_many_calls_are_left_out_as_a_network_needs_to_settle(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Five calls after another network has run it is as fast as it gets; the other settles at once.
-
-    A call is settled when most of it and the next two are: the last of the slow ones may be timed.
-    """
-    monkeypatch.setattr(timing, "SETTLE_TRIALS", 3)
-    monkeypatch.setattr(timing, "SETTLE_MS", 60.0)
+def test_a_block_begins_with_calls_that_are_not_timed_for_so_long(clock: Clock) -> None:
+    """Five calls after another network has run it is as fast as it gets: 10, 9, 8, 7 and 6 ms are left out."""
     last, run_of = [""], [0]
 
     def network(name: str, times_ms: Sequence[float]) -> Callable[[], None]:
@@ -116,10 +109,10 @@ def test_as_many_calls_are_left_out_as_a_network_needs_to_settle(
         return run
 
     slow = network("n", [10.0, 9.0, 8.0, 7.0, 6.0, 5.0])
-    timed = time_interleaved({"r": network("r", [10.0]), "n": slow}, config(block_ms=10.0))
-    assert timed["n"].time_ms <= 5.5
-    assert timed["n"].p99_ms <= 6.0 + 1e-6  # without any left out: 9
-    assert "".join(clock.ran[-16:]) == "rr" + "n" * (4 + 2) + "n" * (4 + 2) + "rr"
+    pair = {"r": network("r", [10.0]), "n": slow}
+    timed = time_interleaved(pair, config(block_ms=10.0, settle_ms=39.5))
+    assert timed["n"].time_ms == timed["n"].p99_ms == pytest.approx(5.0)
+    assert timed["n"].ratio == pytest.approx(0.5)
 
 
 def test_percentiles_are_those_of_single_calls(clock: Clock) -> None:
@@ -211,6 +204,7 @@ def test_a_clock_that_stands_still_is_said(clock: Clock, monkeypatch: pytest.Mon
         ({"holdout": 0}, r"measure\.holdout: expected 1 or more"),
         ({"block_ms": 0}, r"measure\.block_ms: expected more than 0"),
         ({"warmup_ms": -1}, r"measure\.warmup_ms: expected 0 or more"),
+        ({"settle_ms": -1}, r"measure\.settle_ms: expected 0 or more"),
         (
             {"min_rounds": 9, "max_rounds": 8},
             r"measure\.max_rounds: expected min_rounds \(9\) or more, got 8",
