@@ -4,8 +4,8 @@ For each case (benchmarks/latency_cases.py) a campaign times 300 subnets to fit 
 to judge them by, beside a reference in the middle of the space; the learning curve says how far predictors fitted
 to the first 10, 30, 100 and 300 are off on the 200, beside a line through the MACs and a table of layers. Then
 some of the subnets are timed again, in a campaign of their own. It is resumable: what is timed lies in --folder,
-and a command with the same folder goes on. `--cases NAME …` does some of the cases, `--samples` and `--held-out` set
-the numbers, `--show` times nothing more. Nothing else should run meanwhile.
+and a command with the same folder goes on. `--cases NAME …` does some of the cases, `--samples`, `--held-out` and
+`--passes` set the numbers, `--show` times nothing more. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TRANSFERS = (
     ("resnet50_64", "fp32"),
     ("resnet50_64", "batch_8"),
 )
-TIMING = MeasureConfig(min_rounds=20, max_rounds=50, target_ratio_error_percent=0.5)
+TIMING = MeasureConfig(target_ratio_error_percent=0.5)
 
 
 def main() -> None:
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--samples", type=int, default=300, help="subnets to fit to")
     parser.add_argument("--held-out", type=int, default=200, help="random subnets to judge by")
+    parser.add_argument("--passes", type=int, default=1, help="how often each is timed, minutes apart")
     parser.add_argument("--again", type=int, default=40, help="subnets that are timed a second time")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark_latency"))
     parser.add_argument("--show", action="store_true", help="time nothing, show what there is")
@@ -63,7 +64,8 @@ def main() -> None:
         case, folder = CASES[name], options.folder / name
         if not options.show:
             count = options.samples + options.held_out
-            _time(case, folder / "first.jsonl", replace(TIMING, samples=count, holdout=options.held_out))
+            config = replace(TIMING, samples=count, holdout=options.held_out, passes=options.passes)
+            _time(case, folder / "first.jsonl", config)
         lines = _known(case, folder / "first.jsonl")
         if not options.show and options.again:
             _time(case, folder / "again.jsonl", TIMING, [line.config for line in lines[: options.again]])
@@ -99,6 +101,7 @@ def _time(
     case: Case, path: Path, config: MeasureConfig, subnets: Sequence[SubnetConfig] = ()
 ) -> tuple[Measurement, ...]:
     family = case.family
+    config = replace(config, min_rounds=min(case.rounds, 20), max_rounds=case.rounds)
     return campaign(
         family.space,
         family.make,
@@ -124,16 +127,18 @@ def _show(
 ) -> dict[str, object]:
     """Print what was found in a case; returns it, and adds its bars to `bars`."""
     fit, held_out = (sum(line.role == role for line in lines) for role in ("fit", "held_out"))
-    steps = {step: median(line.seconds[step] for line in lines) for step in lines[0].seconds}
+    steps = {step: median(line.seconds[step] / line.passes for line in lines) for step in lines[0].seconds}
     errors = [line.ratio_error_percent for line in lines]
+    passes = sorted({line.passes for line in lines})
     print(
-        f"\n{name}: {fit} subnets to fit to, {held_out} held out; {lines[0].threads} threads, "
+        f"\n{name}: {fit} subnets to fit to, {held_out} held out, each timed {' or '.join(map(str, passes))} times; "
+        f"{lines[0].threads} threads, "
         f"{lines[0].precision}, {lines[0].scenario}, batch {lines[0].batch}; "
         f"{min(line.time_ms for line in lines):.3g} to {max(line.time_ms for line in lines):.3g} ms"
     )
     print(
         f"  ratio known to ±{median(errors):.2f} % (median), ±{np.percentile(errors, 95):.2f} % (95 %), "
-        f"{median(line.rounds for line in lines):.0f} rounds; "
+        f"{median(line.rounds for line in lines):.0f} rounds in all; "
         f"reference {_range([line.reference_ms for line in lines])} ms"
     )
     print(

@@ -19,13 +19,18 @@ from bnas.space import LayerCost, SearchSpace, SpaceRules, SubnetConfig, layer_c
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A super-network at a resolution on hardware. `hard`: multiply-accumulates alone mislead there."""
+    """A super-network at a resolution on hardware.
+
+    `hard`: multiply-accumulates alone mislead there. `rounds`: how often a subnet is timed in turn with the
+    reference, at most; more where errors below one per cent are to be told apart, fewer where a round is long.
+    """
 
     model: str
     size: int
     options: dict[str, Any] = field(default_factory=dict, hash=False)
     rules: dict[str, Any] = field(default_factory=dict, hash=False)
     hard: bool = True
+    rounds: int = 30
 
     @cached_property
     def hw(self) -> HwConfig:
@@ -82,14 +87,14 @@ _KERNELS = {"dims": ("resolution", "depth", "kernel", "width"), "resolutions": (
 _THROUGHPUT = {"scenario": "throughput", "threads": 2}
 
 CASES = {
-    "resnet50_224": Case(model="resnet50", size=224, hard=False),
+    "resnet50_224": Case(model="resnet50", size=224, hard=False, rounds=150),
     "resnet50_64": Case(model="resnet50", size=64),
     "mobilenet_v3_large": Case(model="mobilenet_v3_large", size=224),
     "efficientnet_b0": Case(model="efficientnet_b0", size=224),
     "resolution_kernel": Case(model="mobilenet_v3_large", size=224, rules=_KERNELS),
     "two_threads": Case(model="resnet50", size=64, options={"threads": 2}),
     "fp32": Case(model="resnet50", size=64, options={"precision": "f32"}),
-    "throughput": Case(model="mobilenet_v3_large", size=224, options=_THROUGHPUT),
+    "throughput": Case(model="mobilenet_v3_large", size=224, options=_THROUGHPUT, rounds=12),
     "batch_8": Case(model="resnet50", size=64, options={"batch": 8}),
     "retinanet": Case(model="retinanet", size=320),
 }

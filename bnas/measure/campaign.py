@@ -19,7 +19,7 @@ from bnas.measure.device import Device, Here, Timed
 from bnas.measure.features import features
 from bnas.measure.hardware import HwConfig
 from bnas.measure.latency import fit_latency, predict_many
-from bnas.measure.record import Measurement, Role, measured_set
+from bnas.measure.record import Measurement, Role, mean_of, timings
 from bnas.measure.selection import choose, choose_unsure, random_subnets
 from bnas.measure.timing import MeasureConfig
 from bnas.quantize import QuantizeConfig
@@ -67,30 +67,32 @@ def campaign(
     reference = reference_of(space)
     inputs = resized(example, resolution_of(reference))
     with closing(connect(hw, config, deploy(make(reference), inputs), inputs)) as device:
-        known, changed = measured_set(path, space.digest, hw, device.hardware)
+        known, changed = timings(path, space.digest, hw, device.hardware)
         if changed is not None:
             progress.say(
                 f"measure: {changed}: a new set is begun; those measured before stay in {path}, unused"
             )
-        unweighed = sum(line.memory_bytes is None for line in known.values()) if config.memory else 0
+        unweighed = sum(lines[0].memory_bytes is None for lines in known.values()) if config.memory else 0
         if unweighed:
             progress.say(
                 f"measure: the memory of {unweighed} subnets that were timed before was not read; --force times "
                 "all of them anew, and reads it"
             )
+        first = {subnet: lines[0] for subnet, lines in known.items()}  # what the plan was made by
         plan = _Plan(space, config, costs, seed, subnets)
         unreadable: dict[str, str] = {}
-        with progress.bar("measure", plan.count) as step:
-            for wanted in plan.batches(known):
-                missing = [subnet for subnet in wanted if subnet not in known]
+        with progress.bar("measure", plan.count * config.passes) as step:
+            for times, wanted in plan.batches(first, config.passes):
+                missing = [subnet for subnet in wanted if len(known.get(subnet, ())) < times]
                 step(len(wanted) - len(missing))
                 for subnet, timed, spent in _time(missing, make, deploy, device, example):
                     line = _measurement(subnet, timed, spent, plan.role(subnet), space, hw)
                     append_jsonl(path, line)
-                    known[subnet] = line
+                    known.setdefault(subnet, []).append(line)
+                    first.setdefault(subnet, line)
                     unreadable.update(timed.unreadable)
                     step(note=f"{line.time_ms:.3f} ms ±{line.ratio_error_percent:.1f} %")
-    lines = [known[subnet] for subnet in plan.planned]
+    lines = [mean_of(known[subnet]) for subnet in plan.planned]
     if capped := [line.ratio_error_percent for line in lines if not line.converged]:
         progress.say(
             f"measure: {len(capped)} of {len(lines)} subnets reached the cap of {config.max_rounds} rounds before "
@@ -125,7 +127,7 @@ class _Plan:
     ) -> None:
         self._space, self._costs, self._seed, self._given = space, costs, seed, given
         self.count = len(given) or min(config.samples, space.size)
-        most = 0 if given else max(0, min(self.count * 2 // 5, self.count - MIN_MEASUREMENTS))
+        most = 0 if given else max(0, min(self.count * 2 // 3, self.count - MIN_MEASUREMENTS))
         self.held_out = random_subnets(space, min(config.holdout, most), seed)
         self.planned: list[SubnetConfig] = []
 
@@ -133,16 +135,23 @@ class _Plan:
         """What the measurement of a subnet is for."""
         return "held_out" if subnet in self.held_out else "fit"
 
-    def batches(self, known: Mapping[SubnetConfig, Measurement]) -> Iterator[Sequence[SubnetConfig]]:
-        """Subnets to time, batch by batch; those of one are in `known` when the next is asked for."""
+    def batches(
+        self, known: Mapping[SubnetConfig, Measurement], passes: int
+    ) -> Iterator[tuple[int, Sequence[SubnetConfig]]]:
+        """Subnets to time, batch by batch, and how often each was timed once its batch is done.
+
+        Those of one batch are in `known` when the next is asked for; what is there was timed in the first pass.
+        """
         to_fit = self.count - len(self.held_out)
         fitted = list(self._given or self._choose((), min(FIRST, to_fit)))
         batch: Sequence[SubnetConfig] = (*fitted, *self.held_out)
         while batch:
             self.planned += batch
-            yield batch
+            yield 1, batch
             batch = self._unsure(fitted, min(AT_ONCE, to_fit - len(fitted)), known)
             fitted += batch
+        for times in range(2, passes + 1):
+            yield times, self.planned
 
     def _choose(self, known: Sequence[SubnetConfig], count: int) -> tuple[SubnetConfig, ...]:
         return choose(

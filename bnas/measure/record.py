@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from bnas.files import read_jsonl
 from bnas.measure.hardware import Hardware, HwConfig
 from bnas.space import SubnetConfig
 
 Role = Literal["fit", "held_out"]
+
+_TIMES = ("time_ms", "p10_ms", "p90_ms", "p99_ms", "ratio", "ratio_p10", "ratio_p90", "reference_ms")
+_COUNTS = ("rounds", "calls", "disturbed")
+_NORMAL_95 = 1.96  # standard errors to each side that hold 95 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +31,8 @@ class Measurement:
     space, `artefact` the SHA-256 of the network that was timed and `size_bytes` the size of its weights.
     `seconds` is what each step took: extract, deploy (convert and quantize), compile, time.
     `memory_bytes` (peak resident memory) and `energy_mj` (millijoules of one inference) are None where they were
-    not or cannot be read. `began` is in seconds of Unix time.
+    not or cannot be read. `began` is in seconds of Unix time. `passes`: how many timings it is the mean of; lines of a
+    file are of one each.
     """
 
     config: SubnetConfig
@@ -54,6 +63,7 @@ class Measurement:
     energy_mj: float | None
     began: float
     hardware: Hardware
+    passes: int = field(default=1, metadata={"plain": "unless default"})
 
     @property
     def throughput_per_s(self) -> float:
@@ -66,27 +76,70 @@ def measured_set(
 ) -> tuple[dict[SubnetConfig, Measurement], str | None]:
     """The measurements in the JSONL file `path` that were made under the conditions of now, by subnet.
 
-    A predictor must not be fitted to a mixture, so those made otherwise are left out; where there are only
-    such, the text says what has changed since the last of them.
+    What was timed more than once is the mean of that (`mean_of`); see `timings`.
+    """
+    found, changed = timings(path, space, hw, hardware)
+    return {config: mean_of(lines) for config, lines in found.items()}, changed
+
+
+def timings(
+    path: Path, space: str, hw: HwConfig, hardware: Hardware
+) -> tuple[dict[SubnetConfig, list[Measurement]], str | None]:
+    """The lines of the JSONL file `path` that were made under the conditions of now, by subnet, in their order.
+
+    A predictor must not be fitted to a mixture, so those made under other conditions are left out; where there are
+    only such, the text says what has changed since the last of them.
 
     Raises:
         RunError: the file is damaged.
     """
     threads = hw.threads or len(hw.cpus) or hardware.physical_cores  # of the device, which may be another one
     now = _conditions(hardware, space, threads, hw.batch, hw.streams, hw.precision, hw.scenario)
-    found: dict[SubnetConfig, Measurement] = {}
+    found: dict[SubnetConfig, list[Measurement]] = {}
     changed = None
     for line in read_jsonl(path, Measurement):
         before = _conditions(
             line.hardware, line.space, line.threads, line.batch, line.streams, line.precision, line.scenario
         )
         if before == now:
-            found[line.config] = line
+            found.setdefault(line.config, []).append(line)
         else:
             changed = "; ".join(
                 f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]
             )
     return found, None if found else changed
+
+
+def mean_of(lines: Sequence[Measurement]) -> Measurement:
+    """Several timings of one subnet as one.
+
+    Times and ratios are geometric means. The error is that of a mean of independent timings, by their own intervals
+    or by how far apart they are, whichever is larger.
+    """
+    if len(lines) == 1:
+        return lines[0]
+    changed: dict[str, Any] = {
+        name: float(np.exp(np.mean(np.log([getattr(line, name) for line in lines])))) for name in _TIMES
+    }
+    changed |= {name: sum(getattr(line, name) for line in lines) for name in _COUNTS}
+    own = math.sqrt(sum(line.ratio_error_percent**2 for line in lines)) / len(lines)
+    apart = 100 * float(np.std(np.log([line.ratio for line in lines]), ddof=1))
+    return replace(
+        lines[0],
+        **changed,
+        ratio_error_percent=max(own, _NORMAL_95 * apart / math.sqrt(len(lines))),
+        converged=all(line.converged for line in lines),
+        seconds={step: sum(line.seconds.get(step, 0.0) for line in lines) for step in lines[0].seconds},
+        memory_bytes=max(
+            (line.memory_bytes for line in lines if line.memory_bytes is not None), default=None
+        ),
+        energy_mj=_mean([line.energy_mj for line in lines if line.energy_mj is not None]),
+        passes=len(lines),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _conditions(

@@ -32,8 +32,10 @@ _NORMAL_95 = 1.96  # standard deviations to each side of a normal's middle that 
 class MeasureConfig:
     """How subnets are timed, and how many of them for the latency predictor.
 
-    `samples` subnets are timed; `holdout` of them (two fifths at most) are random ones, which only tell
-    the predictor's error. The others are chosen to teach it the most.
+    `samples` subnets are timed; `holdout` of them (two thirds at most) are random ones, which only tell
+    the predictor's error. The others are chosen to teach it the most. There are `passes` over them, each of which
+    times all: what neighbours do to shared caches and memory lasts for seconds, is in every timing and in no
+    interval; the mean of timings that lie minutes apart has less of it.
     A network is warmed up for at least `warmup_ms`, then runs in blocks of about `block_ms` in turn with the
     reference, each after `settle_ms` of calls that are not timed (one at least); rounds of such blocks are
     repeated, at least `min_rounds` and at most `max_rounds`, until the 95 % confidence interval of the ratio to
@@ -46,6 +48,7 @@ class MeasureConfig:
 
     samples: int = 24
     holdout: int = 8
+    passes: int = 1
     min_rounds: int = 10
     max_rounds: int = 150
     block_ms: float = 3.0
@@ -57,7 +60,13 @@ class MeasureConfig:
     transfer_from: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 4), ("holdout", 1), ("min_rounds", 1), ("max_rounds", 1)):
+        for name, least in (
+            ("samples", 4),
+            ("holdout", 1),
+            ("passes", 1),
+            ("min_rounds", 1),
+            ("max_rounds", 1),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}")
         for name in ("block_ms", "target_ratio_error_percent", "max_ratio_error_percent"):
