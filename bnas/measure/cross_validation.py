@@ -1,4 +1,4 @@
-"""Measurements as arrays, and what cross-validation on them tells: errors, error bars, how ratios lean."""
+"""Measurements as arrays, and what cross-validation on them tells: errors and error bars."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bnas.errors import MeasureError
 from bnas.measure.features import Table, tabulate
-from bnas.measure.predictors import PREDICTORS, Fit, Fitted
+from bnas.measure.predictors import Fit, Fitted
 from bnas.measure.record import Measurement
 from bnas.space import LayerCost, SubnetConfig
 
@@ -22,22 +22,18 @@ FOLDS = 5
 _NORMAL_95 = 1.96  # confidence half-widths are so many standard errors
 _BEYOND = 1.5  # times the largest residual, where there are too few to tell of 95 %
 _NO_LESS = 2.0  # standard errors to either side, where too few residuals tell of 95 %
-_ENOUGH, _SURE = 20, 3.0  # measurements, and standard errors, before ratios are said to lean
 Array = NDArray[np.float64]
 Costs = Callable[[SubnetConfig], Sequence[LayerCost]]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Measurements as arrays: what was measured in milliseconds of the median moment, its relative standard
-    error, and by how much the reference's time was off its median, as a logarithm.
-    """
+    """Measurements as arrays: what was measured, in milliseconds of the median moment, and its relative standard
+    error."""
 
     table: Table
     ms: Array
-    ratio: Array
     error: Array
-    off: Array
     role_fit: NDArray[np.bool_]
     reference_ms: float
 
@@ -53,9 +49,7 @@ class Samples:
         return cls(
             table=tabulate([costs(line.config) for line in measurements], signatures=True),
             ms=ratio * reference_ms,
-            ratio=ratio,
             error=np.array([line.ratio_error_percent / 100 / _NORMAL_95 for line in measurements]),
-            off=np.log([line.reference_ms / reference_ms for line in measurements]),
             role_fit=np.array([line.role == "fit" for line in measurements]),
             reference_ms=reference_ms,
         )
@@ -63,42 +57,22 @@ class Samples:
     def rows(self, wanted: NDArray[np.bool_]) -> Samples:
         """Those measurements that are `wanted` (n,)."""
         table = self.table[np.flatnonzero(wanted)]
-        return Samples(
-            table, self.ms[wanted], self.ratio[wanted], self.error[wanted], self.off[wanted],
-            self.role_fit[wanted], self.reference_ms,
-        )  # fmt: skip
-
-    def straightened(self, lean: float) -> Array:
-        """The times without what ratios r lean with the reference's time, to r^(1 − lean × off); 1 does not lean."""
-        return self.ms * np.exp(lean * self.off * np.log(self.ratio))
+        return Samples(table, self.ms[wanted], self.error[wanted], self.role_fit[wanted], self.reference_ms)
 
 
-def lean_of(data: Samples) -> float:
-    """The slope of what ridge leaves over against how far off the reference was, 0 where that is
-    within what chance does."""
-    away = -data.off * np.log(data.ratio)
-    if len(away) < _ENOUGH or away.std() < 1e-3:
-        return 0.0
-    rest = np.log(data.ms / cross_validated(data, PREDICTORS["ridge"], 0.0)[0])
-    away, rest = away - np.median(away), rest - np.median(rest)
-    slope = float(away @ rest / (away @ away))
-    error = float(np.sqrt(np.mean((rest - slope * away) ** 2) / (away @ away)))
-    return float(np.clip(slope, -1, 1)) if abs(slope) > _SURE * error else 0.0
+def fit_to(data: Samples, fit: Fit) -> Fitted:
+    """A predictor fitted to the measurements."""
+    return fit(data.table, data.ms, data.error)
 
 
-def fit_to(data: Samples, fit: Fit, lean: float) -> Fitted:
-    """A predictor of the median moment: fitted to the straightened times."""
-    return fit(data.table, data.straightened(lean), data.error)
-
-
-def cross_validated(data: Samples, fit: Fit, lean: float) -> tuple[Array, Array]:
+def cross_validated(data: Samples, fit: Fit) -> tuple[Array, Array]:
     """Predictions (n,) and their standard errors (n,) by predictors fitted to the other folds."""
     ms, error = np.zeros(len(data.ms)), np.zeros(len(data.ms))
     # Neighbours in time go to different folds, and so do neighbours in latency.
     fold = np.argsort(np.argsort(data.ms, kind="stable"), kind="stable") % min(FOLDS, len(data.ms))
     for own in range(int(fold.max()) + 1):
         test = fold == own
-        ms[test], error[test] = fit_to(data.rows(~test), fit, lean).predict(data.rows(test).table)
+        ms[test], error[test] = fit_to(data.rows(~test), fit).predict(data.rows(test).table)
     return ms, error
 
 

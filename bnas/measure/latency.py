@@ -2,8 +2,7 @@
 
 Several kinds of predictors are compared by cross-validation and the best is kept. What is predicted is ratio to the
 reference × the reference's median time over the campaign: what the subnet would have taken, had the machine kept its
-speed. Where other work slows the reference more than small subnets (or less), ratios lean as the reference's time
-moves; that is estimated and taken out of what a predictor is fitted to, never out of what it is judged by.
+speed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from bnas.measure.cross_validation import (
     cross_validated,
     errors_of,
     fit_to,
-    lean_of,
     spread_of,
 )
 from bnas.measure.features import tabulate
@@ -55,8 +53,7 @@ class LatencyModel:
     measurements of role "held_out", fitted without these; empty where nothing was held out.
     The error bar of a prediction is ± `spread` × the predictor's own standard error, which grows away from the
     measured subnets; with this `spread`, `coverage_percent` of the cross-validated residuals are within theirs
-    (split conformal prediction, Lei et al. 2018). `lean`: by how many per cent a ratio of 1/e rose where the
-    reference took 1 % longer.
+    (split conformal prediction, Lei et al. 2018).
     Times are in milliseconds of a moment when the reference took `reference_ms`.
     With a `base`, the model of other hardware, `fitted` predicts the factor on that model's prediction.
     """
@@ -65,7 +62,6 @@ class LatencyModel:
     fitted: Fitted
     spread: float
     coverage_percent: float = COVERAGE_PERCENT
-    lean: float = 0.0
     samples: int
     cross_validated: dict[str, Figures] = field(hash=False)
     held_out: dict[str, Figures] = field(default_factory=dict, hash=False)
@@ -105,23 +101,21 @@ def fit_latency(
             f"{len(fit.ms)} subnets are measured; a latency predictor needs {MIN_MEASUREMENTS} or more "
             "(measure.samples, or a larger search space)"
         )
-    lean = lean_of(fit)
-    left_out = {name: cross_validated(fit, own, lean) for name, own in {**wanted, **BASELINES}.items()}
+    left_out = {name: cross_validated(fit, own) for name, own in {**wanted, **BASELINES}.items()}
     kind = best_kind({name: errors_of(left_out[name][0], fit.ms) for name in wanted})
     spread = spread_of(*left_out[kind], fit.ms)
     held_out = {}
     if not data.role_fit.all():
         test = data.rows(~data.role_fit)
         for name, own in ((kind, wanted[kind]), *BASELINES.items()):
-            ms, error = fit_to(fit, own, lean).predict(test.table)
+            ms, error = fit_to(fit, own).predict(test.table)
             bounds = bounds_of(ms, error, spread) if name == kind else None
             held_out[name] = figures_of(ms, test.ms, len(fit.ms), bounds)
     first = measurements[0]
     return LatencyModel(
         kind=kind,
-        fitted=fit_to(data, wanted[kind], lean),
+        fitted=fit_to(data, wanted[kind]),
         spread=spread,
-        lean=lean,
         samples=len(measurements),
         cross_validated={name: figures_of(ms, fit.ms, len(fit.ms)) for name, (ms, _) in left_out.items()},
         held_out=held_out,
@@ -177,9 +171,8 @@ def learning_curve(
     curves: dict[str, list[Figures]] = {name: [] for name in wanted}
     for size in sizes:
         some = fit.rows(np.arange(len(fit.ms)) < size)
-        lean = lean_of(some)
         for name, own in wanted.items():
-            ms, _ = fit_to(some, own, lean).predict(test.table)
+            ms, _ = fit_to(some, own).predict(test.table)
             curves[name].append(figures_of(ms, test.ms, size))
     return {name: tuple(own) for name, own in curves.items()}
 
@@ -195,10 +188,10 @@ def left_out(
     data = Samples.of(measurements, costs)
     own = data.rows(data.role_fit)
     ms, error = np.zeros(len(data.ms)), np.zeros(len(data.ms))
-    ms[data.role_fit], error[data.role_fit] = cross_validated(own, fit, model.lean)
+    ms[data.role_fit], error[data.role_fit] = cross_validated(own, fit)
     if not data.role_fit.all():
         others = data.rows(~data.role_fit).table
-        ms[~data.role_fit], error[~data.role_fit] = fit_to(own, fit, model.lean).predict(others)
+        ms[~data.role_fit], error[~data.role_fit] = fit_to(own, fit).predict(others)
     spread = model.spread if kind in (None, model.kind) else spread_of(ms, error, data.ms)
     low, high = bounds_of(ms, error, spread)
     return tuple(

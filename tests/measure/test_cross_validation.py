@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from measure.latency_cases import campaign, configs, law, layers_of, measured
+from measure.latency_cases import campaign, law, layers_of, measured
 
-from bnas.measure.cross_validation import Samples, best_kind, cross_validated, lean_of, spread_of
+from bnas.measure.cross_validation import Samples, best_kind, cross_validated, spread_of
 from bnas.measure.predictors import PREDICTORS
 
 
@@ -13,7 +13,7 @@ def test_what_is_predicted_was_not_fitted_to() -> None:
     spoilt = [
         measured(own.config, 2 * own.ratio if index == 7 else own.ratio) for index, own in enumerate(lines)
     ]
-    ms, _ = cross_validated(Samples.of(spoilt, layers_of), PREDICTORS["ridge"], 0.0)
+    ms, _ = cross_validated(Samples.of(spoilt, layers_of), PREDICTORS["ridge"])
     assert ms[7] < 1.5 * law(lines[7].config)
 
 
@@ -31,17 +31,3 @@ def test_the_first_kind_is_kept_unless_another_is_clearly_better() -> None:
     better = first - 0.2 + 0.2 * rng.standard_normal(25)
     assert best_kind({"a": first, "b": level}) == "a"
     assert best_kind({"a": first, "b": level, "c": better}) == "c"
-
-
-def test_chance_is_no_lean() -> None:
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        lines = [
-            measured(
-                own,
-                law(own) / 10 * float(np.exp(0.02 * rng.standard_normal())),
-                10 * float(np.exp(rng.normal(0, 0.05))),
-            )
-            for own in configs(40, seed)
-        ]
-        assert lean_of(Samples.of(lines, layers_of)) == 0.0

@@ -64,29 +64,8 @@ def test_drift_of_the_machine_is_taken_out() -> None:
     ]
     model = fit_latency(lines, layers_of, kinds=["gaussian_process"])
     assert model.reference_ms == 30.0
-    assert model.lean == pytest.approx(0, abs=0.01)
     own = configs(1, seed=5)[0]
     assert predict_ms(model, layers_of(own)) == pytest.approx(3 * law(own), rel=5e-3)
-
-
-def test_ratios_that_lean_with_the_machine_are_straightened() -> None:
-    """Load slows the reference more than small subnets: the ratio of the median moment is predicted."""
-    rng = np.random.default_rng(4)
-    lines, plain = [], []
-    for config in configs(80):
-        off, ratio = float(rng.normal(0, 0.1)), law(config) / 10
-        noise = float(np.exp(0.005 * rng.standard_normal()))
-        lines.append(measured(config, noise * ratio ** (1 - 0.5 * off), reference_ms=10 * float(np.exp(off))))
-        plain.append(measured(config, noise * ratio ** (1 - 0.5 * off)))
-    model = fit_latency(lines, layers_of, kinds=["gaussian_process"])
-    blind = fit_latency(plain, layers_of, kinds=["gaussian_process"])
-    assert model.lean == pytest.approx(0.5, abs=0.1)
-    wrong = [
-        abs(predict_ms(model, layers_of(own)) / model.reference_ms / law(own) * 10 - 1)
-        for own in configs(60, 7)
-    ]
-    wrong_blind = [abs(predict_ms(blind, layers_of(own)) / law(own) - 1) for own in configs(60, 7)]
-    assert np.mean(wrong) < 0.7 * np.mean(wrong_blind)
 
 
 def test_error_bars_hold_what_they_promise_and_widen_away_from_the_data() -> None:
