@@ -6,8 +6,8 @@ To add a format: a frozen config dataclass derived from `ExportConfig` and one f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,10 +20,14 @@ Precision = Literal["f32", "int8"]
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """A quantized network in its runtime's own form, not yet written; `model` is an `openvino.Model`."""
+    """A quantized network in its runtime's own form, not yet written; `model` is an `openvino.Model`.
+
+    `operations`: where its parts differ in precision, that of each operation by its name in `model`.
+    """
 
     model: Any
     precision: Precision = "int8"
+    operations: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,15 @@ def convert(module: nn.Module, example: Tensor) -> Any:
     Raises:
         ExportError: OpenVINO has no rule for an operation, or the module cannot be traced.
     """
+    return convert_with_modules(module, example)[0]
+
+
+def convert_with_modules(module: nn.Module, example: Tensor) -> tuple[Any, dict[str, str]]:
+    """As `convert`; and the paths of the modules that made the tensors, by the names that tensors have in the network.
+
+    Raises:
+        ExportError: as `convert`.
+    """
     if any(layer.training for layer in module.modules()):
         raise ExportError("export: the network is in training mode; call .eval() on it first")
     image = example[:1]
@@ -52,9 +61,15 @@ def convert(module: nn.Module, example: Tensor) -> Any:
             why = " ".join(str(error).split())
             raise ExportError(f"export: the network cannot be traced: {why}") from error
         try:
-            return openvino().convert_model(traced, example_input=image, input=list(image.shape))
+            model = openvino().convert_model(traced, example_input=image, input=list(image.shape))
         except Exception as error:  # OpenVINO has no common class of errors
             raise ExportError(f"export: {_why_not(error)}") from error
+    modules = {  # a scope is the path of modules that were entered: __module.a/__module.a.b
+        output.debugName(): node.scopeName().rpartition("/")[2].partition(".")[2]
+        for node in traced.inlined_graph.nodes()
+        for output in node.outputs()
+    }
+    return model, modules
 
 
 def save(model: Any, path: Path) -> tuple[str, int]:

@@ -19,7 +19,7 @@ class LayerCost:
     numbers, `weights` numbers in the weight tensor, `inputs` and `outputs` active channels, `positions`
     output positions (height × width), `kernel` the product of its sides, `groups` active convolution groups,
     `stride` the product of the strides, `input_positions` positions read, `then` the pointwise functions that
-    follow (see `Layer`).
+    follow (see `Layer`). `precision` is what it runs in where layers differ in that; "": as the hardware is asked to.
     """
 
     name: str
@@ -35,6 +35,7 @@ class LayerCost:
     stride: int = 1
     input_positions: int = 0
     then: tuple[str, ...] = ()
+    precision: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from statistics import median
 from torch import Tensor, nn
 
 from bnas import progress
+from bnas.errors import MeasureError
 from bnas.files import append_jsonl
-from bnas.measure.backends import BACKENDS, Deploy, Network
+from bnas.measure.backends import BACKENDS, Network, deploy_mixed
 from bnas.measure.cross_validation import MIN_MEASUREMENTS
 from bnas.measure.device import Device, Here, Timed
 from bnas.measure.features import features
@@ -23,7 +24,17 @@ from bnas.measure.record import Measurement, Role, mean_of, timings
 from bnas.measure.selection import choose, choose_unsure, random_subnets
 from bnas.measure.timing import MeasureConfig
 from bnas.quantize import QuantizeConfig
-from bnas.space import LayerCost, SearchSpace, SubnetConfig, resized, resolution_of
+from bnas.space import (
+    PRECISION,
+    LayerCost,
+    Precisions,
+    SearchSpace,
+    SubnetConfig,
+    architecture,
+    has_precisions,
+    resized,
+    resolution_of,
+)
 
 FIRST = 20  # subnets that are chosen without a predictor, before it is asked where it is unsure
 UNSURE = "gaussian_process"  # the kind of predictor that is asked: the one whose error bars tell the most
@@ -31,6 +42,7 @@ AT_ONCE = 10  # subnets that are chosen before the predictor is fitted again
 
 Costs = Callable[[SubnetConfig], Sequence[LayerCost]]
 Connect = Callable[[HwConfig, MeasureConfig, Network, Tensor], Device]
+Deployed = Callable[[SubnetConfig, nn.Module, Tensor], Network]
 
 
 def campaign(
@@ -46,6 +58,7 @@ def campaign(
     seed: int,
     connect: Connect = Here,
     subnets: Sequence[SubnetConfig] = (),
+    precisions: Callable[[SubnetConfig], Precisions] | None = None,
 ) -> tuple[Measurement, ...]:
     """Time `config.samples` subnets beside the one of `reference_of` and append each to the JSONL file `path`.
 
@@ -54,19 +67,22 @@ def campaign(
     a plain module in eval mode, which gets `example` at the config's resolution, where it has one; `costs`
     its layers. For int8 the networks are quantized on made-up ranges: those that calibration finds change
     what a network answers, not how long it takes. `connect` gives the device that they run on. `subnets`,
-    where there are any, are timed instead of chosen ones.
+    where there are any, are timed instead of chosen ones. Of a space with choices of precisions `make` gets the
+    architecture alone, and `precisions` (as `precisions_of`) tells what each part of that module is quantized to.
 
     Those that are in the file already are not timed again, so a campaign that was interrupted goes on with
     the very subnets it would have taken. Measurements made on another machine, by another version of the
     runtime or with other options stay in the file and are left out; a line says why.
 
     Raises:
+        ConfigError: the space has choices of precisions, and the hardware runs all of a network in one.
         MeasureError: a network cannot be converted, quantized or run; the text names the operation.
     """
-    deploy = BACKENDS[hw.backend].deploy(hw, quantizer)
+    deploy = _deployed(space, hw, quantizer, precisions)
     reference = reference_of(space)
     inputs = resized(example, resolution_of(reference))
-    with closing(connect(hw, config, deploy(make(reference), inputs), inputs)) as device:
+    middle = deploy(reference, make(architecture(reference)), inputs)
+    with closing(connect(hw, config, middle, inputs)) as device:
         known, changed = timings(path, space.digest, hw, device.hardware)
         if changed is not None:
             progress.say(
@@ -107,11 +123,33 @@ def reference_of(space: SearchSpace) -> SubnetConfig:
     """A subnet to be the reference: in the middle of the space.
 
     What it leaves in the caches, and what slows it down, is then near that of any other: beside the largest
-    network, ratios of small ones spread several times as much (docs/decisions/0011).
+    network, ratios of small ones spread several times as much (docs/decisions/0011). For the same reason it is INT8
+    throughout: of precisions that in the middle, or the lower of two.
     """
     return SubnetConfig(
-        values={choice.name: choice.values[len(choice.values) // 2] for choice in space.choices}
+        values={
+            choice.name: choice.values[(len(choice.values) - (choice.dim == PRECISION)) // 2]
+            for choice in space.choices
+        }
     )
+
+
+def _deployed(
+    space: SearchSpace,
+    hw: HwConfig,
+    quantizer: QuantizeConfig,
+    precisions: Callable[[SubnetConfig], Precisions] | None,
+) -> Deployed:
+    """What makes of a subnet, as a module, and an example input of it what is timed."""
+    if not has_precisions(space):
+        deploy = BACKENDS[hw.backend].deploy(hw, quantizer)
+        return lambda subnet, module, inputs: deploy(module, inputs)
+    if precisions is None:
+        raise MeasureError(
+            "campaign: the space has choices of precisions; `precisions` must tell them of a subnet"
+        )
+    mixed, told = deploy_mixed(hw, quantizer), precisions
+    return lambda subnet, module, inputs: mixed(module, inputs, told(subnet))
 
 
 class _Plan:
@@ -186,7 +224,7 @@ class _Plan:
 def _time(
     subnets: Sequence[SubnetConfig],
     make: Callable[[SubnetConfig], nn.Module],
-    deploy: Deploy,
+    deploy: Deployed,
     device: Device,
     example: Tensor,
 ) -> Iterator[tuple[SubnetConfig, Timed, Spent]]:
@@ -198,10 +236,10 @@ def _time(
             key = next(iter(waiting))
             subnet = waiting.pop(key)
             began, at = time.time(), time.perf_counter()
-            module = make(subnet)
+            module = make(architecture(subnet))
             extracted = time.perf_counter()
             inputs = resized(example, resolution_of(subnet))
-            network = deploy(module, inputs)
+            network = deploy(subnet, module, inputs)
             spent[key] = Spent(began, extracted - at, time.perf_counter() - extracted)
             device.submit(key, network, inputs)
             running.add(key)

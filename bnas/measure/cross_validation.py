@@ -21,6 +21,7 @@ COVERAGE_PERCENT = 95.0
 FOLDS = 5
 _NORMAL_95 = 1.96  # confidence half-widths are so many standard errors
 _BEYOND = 1.5  # times the largest residual, where there are too few to tell of 95 %
+_WIDEST = 1e6  # times the prediction: wider error bars, of a handful of noisy timings, say no more
 _NO_LESS = 2.0  # standard errors to either side, where too few residuals tell of 95 %
 Array = NDArray[np.float64]
 Costs = Callable[[SubnetConfig], Sequence[LayerCost]]
@@ -107,4 +108,5 @@ def spread_of(predicted: Array, error: Array, measured: Array) -> float:
 
 def bounds_of(ms: Array, error: Array, spread: float) -> tuple[Array, Array]:
     """Both ends of the error bars (n,), in milliseconds."""
-    return ms * np.exp(-spread * error), ms * np.exp(spread * error)
+    width = np.minimum(spread * error, np.log(_WIDEST))
+    return ms * np.exp(-width), ms * np.exp(width)

@@ -4,6 +4,10 @@ A layer's time is at least that of its arithmetic and that of moving its numbers
 2009); a kernel does arithmetic in blocks of whole vectors, so that 17 channels cost as much as 32. Each layer
 has the terms in `TERMS`. They are summed over a subnet, over its layers of one kind, and stand alone by layer,
 where they tell what a table of layers would.
+
+Where layers differ in precision, those that stay FP32 are of kinds of their own, and have a place of their own among
+layers; where the precision changes from a layer to the next there is a conversion, of a kind of its own, of the
+numbers that the second one reads. Both kinds of INT8 weights run alike, and are one.
 """
 
 from __future__ import annotations
@@ -33,7 +37,10 @@ TERMS = (
     "bound_32",  # the same with 32: by a far cache or memory
     "layers",
 )
-KINDS = ("pointwise", "spatial", "depthwise", "grouped", "vector", "matmul")
+_KINDS = ("pointwise", "spatial", "depthwise", "grouped", "vector", "matmul")
+_FP32 = "fp32"  # the precision of a layer that is not as the hardware is asked to run networks
+_CONVERSION = "conversion"
+KINDS = (*_KINDS, *(f"{kind}_{_FP32}" for kind in _KINDS), _CONVERSION)
 _MACS, _PADDED, _LAYERS = TERMS.index("macs"), TERMS.index("macs.padded_to_16"), TERMS.index("layers")
 
 
@@ -94,19 +101,19 @@ def tabulate(
     """The table of these subnets, given by their layers; `names` (None: all that occur) are told apart by name."""
     if names is None:
         names = tuple(
-            dict.fromkeys(layer.name for layers in subnets for layer in layers if _kind(layer) is not None)
+            dict.fromkeys(_name(layer) for layers in subnets for layer in layers if _kind(layer) is not None)
         )
     place = {name: index for index, name in enumerate(names)}
     rows, kinds, terms, own_rows, own_places, own = [], [], [], [], [], []
     for row, layers in enumerate(subnets):
-        for layer in layers:
+        for layer in _with_conversions(layers):
             kind, values = _facts(layer)
             if kind < 0:
                 continue
             rows.append(row)
             kinds.append(kind)
             terms.append(values)
-            index = place.get(layer.name)
+            index = place.get(_name(layer))
             if index is not None:
                 own_rows.append(row)
                 own_places.append(index)
@@ -129,22 +136,60 @@ def features(layers: Sequence[LayerCost]) -> dict[str, float]:
 
 def signature(layer: LayerCost) -> Signature:
     """What makes two layers cost the same."""
-    return layer.kind, layer.inputs, layer.outputs, layer.positions, layer.kernel, layer.groups
+    kind = f"{layer.kind}_{_FP32}" if layer.precision == _FP32 else layer.kind
+    return kind, layer.inputs, layer.outputs, layer.positions, layer.kernel, layer.groups
 
 
 def _signatures(layers: Sequence[LayerCost]) -> dict[Signature, int]:
     counts: dict[Signature, int] = {}
-    for layer in layers:
+    for layer in _with_conversions(layers):
         if _kind(layer) is not None:
             own = signature(layer)
             counts[own] = counts.get(own, 0) + 1
     return counts
 
 
+def _with_conversions(layers: Sequence[LayerCost]) -> Sequence[LayerCost]:
+    """`layers`, before each of another precision than the one before a conversion of what it reads."""
+    if not any(layer.precision for layer in layers):
+        return layers
+    found: list[LayerCost] = []
+    before: bool | None = None
+    for layer in layers:
+        if _kind(layer) is not None:
+            whole = layer.precision == _FP32
+            if before is not None and whole != before:
+                found.append(_conversion(layer))
+            before = whole
+        found.append(layer)
+    return found
+
+
+@lru_cache(maxsize=10_000)
+def _conversion(layer: LayerCost) -> LayerCost:
+    positions = layer.input_positions or layer.positions
+    return LayerCost(
+        name=f"{layer.name}.{_CONVERSION}", kind=_CONVERSION, macs=0, parameters=0, weights=0, inputs=layer.inputs,
+        outputs=layer.inputs, positions=positions, kernel=1, groups=1,
+    )  # fmt: skip
+
+
+def _name(layer: LayerCost) -> str:
+    """By what a layer is told from others."""
+    return f"{layer.name}.{_FP32}" if layer.precision == _FP32 else layer.name
+
+
 def _kind(layer: LayerCost) -> str | None:
     """Which of `KINDS` a layer is; None: a norm, which folds into the convolution before it."""
     if layer.kind.endswith("norm"):
         return None
+    if layer.kind == _CONVERSION:
+        return _CONVERSION
+    kind = _shape_kind(layer)
+    return f"{kind}_{_FP32}" if layer.precision == _FP32 else kind
+
+
+def _shape_kind(layer: LayerCost) -> str:
     if layer.kind == "matmul":
         return "matmul"
     if layer.groups > 1:
@@ -161,7 +206,8 @@ def _facts(layer: LayerCost) -> tuple[int, tuple[float, ...]]:
     if kind is None:
         return -1, ()
     inputs, outputs = max(1, layer.inputs // layer.groups), max(1, layer.outputs)
-    by_4 = 1.0 if kind == "depthwise" else _padding(inputs, 4)
+    # FP32 numbers are multiplied one by one, depthwise layers have no inputs to add up.
+    by_4 = 1.0 if layer.precision == _FP32 or kind == "depthwise" else _padding(inputs, 4)
     padded = layer.macs * by_4 * _padding(outputs, 16)
     written = layer.outputs * layer.positions
     read = layer.inputs * (layer.input_positions or layer.positions)

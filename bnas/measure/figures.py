@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bnas.rank import kendall_tau
+
 Array = NDArray[np.float64]
 
 
@@ -45,11 +47,3 @@ def figures_of(
         kendall_tau=kendall_tau(predicted, measured),
         covered_percent=covered,
     )
-
-
-def kendall_tau(a: Array, b: Array) -> float:
-    """Kendall's tau-b of two rankings: 1 the same order, −1 the opposite, 0 none (or one is constant)."""
-    left = np.sign(np.subtract.outer(a, a))
-    right = np.sign(np.subtract.outer(b, b))
-    norm = np.sqrt((left**2).sum() * (right**2).sum())
-    return float((left * right).sum() / norm) if norm else 0.0

@@ -27,7 +27,7 @@ from bnas.measure.cross_validation import (
     spread_of,
 )
 from bnas.measure.features import tabulate
-from bnas.measure.figures import Figures, figures_of, kendall_tau
+from bnas.measure.figures import Figures, figures_of
 from bnas.measure.hardware import Hardware
 from bnas.measure.predictors import BASELINES, PREDICTORS, Fit, Fitted
 from bnas.measure.record import Measurement
@@ -226,7 +226,6 @@ __all__ = [
     "Prediction",
     "figures_of",
     "fit_latency",
-    "kendall_tau",
     "learning_curve",
     "left_out",
     "predict",

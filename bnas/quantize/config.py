@@ -1,32 +1,45 @@
 """How to quantize, and the table of quantizers.
 
-To add a quantizer: a frozen config dataclass derived from `QuantizeConfig` and a function under `@quantizer`.
+To add a quantizer: a frozen config dataclass derived from `QuantizeConfig` and a function under `@quantizer`. One that
+can treat parts of a network differently takes `precisions` as a fifth argument.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from bnas.errors import ConfigError, ExportError, did_you_mean
-from bnas.export import Quantized
+from bnas.export import Quantized, convert
+from bnas.quantize.mixed import check_precisions
+from bnas.space import Precision, Precisions
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
-    """How to quantize; each quantizer derives its own. `samples`: how many calibration images are used."""
+    """How to quantize; each quantizer derives its own.
+
+    `samples`: how many calibration images are used. `precisions`: two or more of `bnas.space.PRECISIONS`, among which
+    measure and search choose for each block; none: all is INT8.
+    """
 
     samples: int = 300
+    precisions: tuple[Precision, ...] = field(default=(), metadata={"plain": "unless default"})
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ConfigError(f"samples: expected 1 or more, got {self.samples}")
+        if len(set(self.precisions)) == 1:
+            raise ConfigError(
+                f"precisions: expected two or more to choose from, or none, got {self.precisions[0]}"
+            )
 
 
-Quantizer = Callable[[nn.Module, Any, Iterable[Tensor], Tensor], Quantized]
+Quantizer = Callable[..., Quantized]
 Q = TypeVar("Q", bound=Quantizer)
 
 QUANTIZERS: dict[type[QuantizeConfig], Quantizer] = {}
@@ -43,15 +56,22 @@ def quantizer(config: type[QuantizeConfig]) -> Callable[[Q], Q]:
 
 
 def quantize(
-    module: nn.Module, config: QuantizeConfig, calibration: Iterable[Tensor], example: Tensor
+    module: nn.Module,
+    config: QuantizeConfig,
+    calibration: Iterable[Tensor],
+    example: Tensor,
+    *,
+    precisions: Precisions | None = None,
 ) -> Quantized:
     """`module` (in eval mode; left as it is) quantized, with ranges from images like those it will see.
 
     `calibration` are batches of normalised images [n, C, H, W]; the first `config.samples` images are used.
-    `example` is one input, [n, C, H, W].
+    `example` is one input, [n, C, H, W]. `precisions`: those of parts of the module, by their paths, as `precisions_of`
+    tells them; what they do not name is INT8 as usual. Where all is FP32 it is converted as it is.
 
     Raises:
-        ExportError: the network cannot be converted or quantized, or there are no calibration images.
+        ExportError: the network cannot be converted or quantized, there are no calibration images, `precisions` do not
+            fit the module, or the quantizer knows one precision only.
     """
     function = QUANTIZERS.get(type(config))
     if function is None:
@@ -59,4 +79,11 @@ def quantize(
         raise ExportError(
             f"quantize: no quantizer for {type(config).__name__}{did_you_mean(type(config).__name__, known)}"
         )
-    return function(module, config, calibration, example)
+    if not precisions:
+        return function(module, config, calibration, example)
+    check_precisions(module, precisions)
+    if "" in precisions and set(precisions.values()) == {"fp32"}:
+        return Quantized(model=convert(module, example), precision="f32")
+    if "precisions" not in inspect.signature(function).parameters:
+        raise ExportError(f"quantize: {type(config).__name__} quantizes all of a network alike, not by parts")
+    return function(module, config, calibration, example, precisions)

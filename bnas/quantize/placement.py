@@ -4,12 +4,14 @@ NNCF spends seconds on a network: it matches patterns and runs the network for t
 How fast the network runs depends on where quantizers are and not on their ranges, and the subnets of one
 super-network have the same operations around each tensor. So one network is quantized by NNCF; in the next
 ones each tensor is treated as one in the same surroundings was. A network with surroundings that are new, or
-that NNCF treated in two ways, goes through NNCF itself, and is learnt from.
+that NNCF treated in two ways, goes through NNCF itself, and is learnt from. Operations that stay FP32 are
+surroundings of other kinds, so that where precisions are mixed a few more networks are learnt from.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ from torch import Tensor, nn
 from bnas.export import Quantized, convert
 from bnas.export.openvino_runtime import openvino
 from bnas.quantize.config import QuantizeConfig, quantize
+from bnas.quantize.mixed import convert_mixed, of_precision
+from bnas.space import Precisions
 
 # The axes of an operation's weights along which each channel has a scale of its own.
 _CHANNEL_AXES = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpropData": (1,)}
@@ -68,35 +72,49 @@ class Placement:
         self._in_doubt: set[Surroundings] = set()
         self.by_nncf = 0
 
-    def quantize(self, module: nn.Module, example: Tensor) -> Quantized:
+    def quantize(self, module: nn.Module, example: Tensor, precisions: Precisions | None = None) -> Quantized:
         """`module`, in eval mode, as an INT8 network: right in its speed, not in its answers.
 
-        `example` is one input [n, C, H, W]. `by_nncf` counts the networks for which NNCF was needed.
+        `example` is one input [n, C, H, W]; `precisions` are those of parts of the module, as for `bnas.quantize`.
+        `by_nncf` counts the networks for which NNCF was needed.
 
         Raises:
             ExportError: the network cannot be converted or quantized.
         """
-        model = convert(module, example)
-        surroundings = _surroundings(model)
+        operations: Mapping[str, str] = {}
+        if precisions:
+            model, operations = convert_mixed(module, example, precisions)
+        else:
+            model = convert(module, example)
+        whole, per_tensor = (of_precision(operations, own) for own in ("fp32", "int8_tensor"))
+        if operations and whole == operations.keys():
+            return Quantized(model=model, precision="f32")
+        surroundings = _surroundings(model, whole)
         found = set(surroundings.values())
-        if found <= self._known.keys() and not found & self._in_doubt and self._place(model, surroundings):
-            return Quantized(model=model, precision="int8")
+        known = found <= self._known.keys() and not found & self._in_doubt
+        if known and self._place(model, surroundings, per_tensor):
+            return Quantized(model=model, precision="int8", operations=operations)
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(2, *example.shape[1:], generator=generator)
-        quantized = quantize(module, self._config, [images], example)
-        self._learn(quantized.model)
+        quantized = quantize(module, self._config, [images], example, precisions=precisions)
+        self._learn(quantized.model, of_precision(quantized.operations, "fp32"))
         self.by_nncf += 1
         return quantized
 
-    def _learn(self, model: Any) -> None:
-        reads = _reads(model)
-        for place, around in _surroundings(model).items():
+    def _learn(self, model: Any, whole: Set[str] = frozenset()) -> None:
+        reads = _reads(model, whole)
+        for place, around in _surroundings(model, whole).items():
             treatment = reads[place].treatment
             if self._known.setdefault(around, treatment).kind != treatment.kind:
                 self._in_doubt.add(around)
 
-    def _place(self, model: Any, surroundings: dict[Place, Surroundings]) -> bool:
-        """Put the quantizers into `model`; False, and nothing done, where weights are not plain constants."""
+    def _place(
+        self, model: Any, surroundings: dict[Place, Surroundings], per_tensor: Set[str] = frozenset()
+    ) -> bool:
+        """Put the quantizers into `model`; False, and nothing done, where weights are not plain constants.
+
+        The weights of the operations `per_tensor` have one scale.
+        """
         nodes = {node.get_friendly_name(): node for node in model.get_ops()}
         wanted = {place: self._known[around] for place, around in surroundings.items()}
         weighted = [nodes[name] for (name, _), treatment in wanted.items() if treatment.weights]
@@ -111,7 +129,8 @@ class Placement:
                     made[key] = _fake_quantize(source, quantizer).output(0)
                 nodes[name].input(port).replace_source_output(made[key])
         for node in weighted:
-            node.input(1).replace_source_output(_compressed(node).output(0))
+            compressed = _compressed(node, per_tensor=node.get_friendly_name() in per_tensor)
+            node.input(1).replace_source_output(compressed.output(0))
         model.validate_nodes_and_infer_types()
         return True
 
@@ -126,8 +145,8 @@ class _Read:
     treatment: Treatment
 
 
-def _reads(model: Any) -> dict[Place, _Read]:
-    """Every input of an operation that depends on the network's input."""
+def _reads(model: Any, whole: Set[str] = frozenset()) -> dict[Place, _Read]:
+    """Every input of an operation that depends on the network's input; operations `whole` stay FP32."""
     dynamic: set[str] = set()
     reads: dict[Place, _Read] = {}
     for node in model.get_ordered_ops():
@@ -145,17 +164,20 @@ def _reads(model: Any) -> dict[Place, _Read]:
                 source = source.get_node().input_value(0)
             producer = source.get_node()
             reads[name, port] = _Read(
-                _kind(node),
+                _kind(node, whole),
                 (producer.get_friendly_name(), source.get_index()),
-                _kind(producer),
+                _kind(producer, whole),
                 Treatment(quantizer, weights=port == 0 and _has_small_weights(node)),
             )
     return reads
 
 
-def _surroundings(model: Any) -> dict[Place, Surroundings]:
-    """What decides how a tensor is treated: who reads it, who made it from what, and who reads on."""
-    reads = _reads(model)
+def _surroundings(model: Any, whole: Set[str] = frozenset()) -> dict[Place, Surroundings]:
+    """What decides how a tensor is treated: who reads it, who made it from what, and who reads on.
+
+    Operations `whole`, which stay FP32, are of other kinds than those that may be quantized.
+    """
+    reads = _reads(model, whole)
     readers: dict[str, list[str]] = defaultdict(list)
     made_from: dict[str, list[str]] = defaultdict(list)
     for (name, _), read in reads.items():
@@ -174,9 +196,11 @@ def _surroundings(model: Any) -> dict[Place, Surroundings]:
     }
 
 
-def _kind(node: Any) -> str:
-    """The operation's type; with weights or not, and of convolutions whether it is depthwise."""
+def _kind(node: Any, whole: Set[str]) -> str:
+    """The operation's type; whether it is `whole`, has weights, and of convolutions whether it is depthwise."""
     kind = str(node.get_type_name())
+    if node.get_friendly_name() in whole:
+        return f"{kind} in FP32"
     if kind == "GroupConvolution":
         return f"{kind} of {'one' if node.input_value(1).shape[2] == 1 else 'many'}"
     return f"{kind} with weights" if kind == "MatMul" and _has_weights(node) else kind
@@ -223,13 +247,13 @@ def _fake_quantize(source: Any, quantizer: Quantizer) -> Any:
     return openvino().opset13.fake_quantize(source, low, high, low, high, quantizer.levels)
 
 
-def _compressed(node: Any) -> Any:
-    """The weights of `node` as INT8 numbers times a scale for each channel, as NNCF leaves them."""
+def _compressed(node: Any, *, per_tensor: bool = False) -> Any:
+    """The weights of `node` as INT8 numbers times a scale, for each channel or one, as NNCF leaves them."""
     weights = node.input_value(1).get_node().data
     axes = _CHANNEL_AXES.get(node.get_type_name())
     if axes is None:  # a product of matrices: its outputs
         axes = (weights.ndim - 2 if node.get_attributes()["transpose_b"] else weights.ndim - 1,)
-    others = tuple(axis for axis in range(weights.ndim) if axis not in axes)
+    others = tuple(axis for axis in range(weights.ndim) if per_tensor or axis not in axes)
     scale = np.maximum(np.abs(weights).max(axis=others, keepdims=True), 1e-12) / 127
     ov = openvino()
     numbers = ov.op.Constant(np.rint(weights / scale).astype(np.int8))

@@ -10,7 +10,7 @@ from bnas.graph import costs
 from bnas.graph.facts import ChannelGraph, Layer, is_inside
 from bnas.space.config import SubnetConfig
 from bnas.space.shape import shape_of
-from bnas.space.space import Choice, SearchSpace
+from bnas.space.space import PRECISION, Choice, SearchSpace
 
 MOST = 100_000  # remembered costs of layers; a layer that reads many choices has more than are worth keeping
 
@@ -68,4 +68,4 @@ def _bears_upon(choice: Choice, layer: Layer, groups: set[str | None]) -> bool:
         return any(is_inside(layer.name, block) for block in choice.targets)
     if choice.dim == "kernel":
         return layer.name in choice.targets
-    return True  # the resolution and the levels of pyramids: of the positions of any layer
+    return choice.dim != PRECISION  # the resolution and the levels of pyramids: of the positions of any layer

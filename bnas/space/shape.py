@@ -30,7 +30,7 @@ class Shape:
 
 
 def shape_of(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> Shape:
-    """Translate a config. Raises SpaceError for one outside the space."""
+    """Translate a config; precisions leave the shape as it is. Raises SpaceError for one outside the space."""
     space.validate(config)
     values, groups = config.values, graph.group_by_name
     widths: dict[str, int] = {}
@@ -51,7 +51,7 @@ def shape_of(graph: ChannelGraph, space: SearchSpace, config: SubnetConfig) -> S
         elif choice.dim == "levels":
             for name in choice.targets:
                 levels[name] = value
-        elif value != choice.values[-1]:
+        elif choice.dim == "resolution" and value != choice.values[-1]:
             resolution = value
     return Shape(
         widths=widths, skipped=frozenset(skipped), kernels=kernels, resolution=resolution, levels=levels

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # The elastic dimensions, in the order in which a space lists its choices.
 DIMS = ("resolution", "levels", "depth", "kernel", "width")
 
+# The dimension of further choices, which are no super-network's: see bnas.space.precision.
+PRECISION = "precision"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -34,6 +37,8 @@ class Choice:
     kernel: the largest side of the kernels of the layers in `targets`.
     resolution: height and width of the input images, in pixels; there are no targets.
     levels: how many levels of the pyramids in `targets` are kept; the finest go first.
+    precision: the place among `bnas.space.PRECISIONS` of what the module that is the target is quantized to; the
+        last stands for the original network where it is FP32.
     """
 
     name: str

@@ -9,8 +9,9 @@ from bnas.graph import costs as _costs
 from bnas.graph.costs import Costs
 from bnas.graph.facts import ChannelGraph, is_inside
 from bnas.space.config import SubnetConfig
+from bnas.space.precision import PRECISIONS
 from bnas.space.shape import Shape, shape_of, skipped_blocks
-from bnas.space.space import Choice, SearchSpace
+from bnas.space.space import PRECISION, Choice, SearchSpace
 
 SHOWN = 8  # values of a choice that are listed one by one
 TARGETS = 3  # targets of a choice that are listed
@@ -74,6 +75,8 @@ def _listed(values: Sequence[int]) -> str:
 def _targets(choice: Choice) -> str:
     if choice.dim == "resolution":
         return "the input images"
+    if choice.dim == PRECISION and choice.targets == ("",):
+        return "what has no other"
     more = len(choice.targets) - TARGETS
     return " ".join(choice.targets[:TARGETS]) + (f" … ({more} more)" if more > 0 else "")
 
@@ -90,6 +93,8 @@ def _note(graph: ChannelGraph, choice: Choice, value: int, shape: Shape) -> str:
             for level in graph.pyramid_by_name[name].dropped(value)
         ]
         return f"without {' '.join(left_out)}" if left_out else ""
+    if choice.dim == PRECISION:
+        return PRECISIONS[value]
     if choice.dim in ("width", "kernel") and not _is_used(graph, choice, shape.skipped):
         return "in a block that is left out"
     return ""

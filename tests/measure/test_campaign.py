@@ -13,7 +13,7 @@ from small_networks import small_net
 from torch import Tensor, nn
 
 from bnas import progress
-from bnas.errors import MeasureError, RunError
+from bnas.errors import ConfigError, MeasureError, RunError
 from bnas.export import Quantized
 from bnas.files import append_jsonl, read_jsonl
 from bnas.measure import (
@@ -32,7 +32,7 @@ from bnas.measure.device import Here
 from bnas.measure.disturbance import Witness
 from bnas.plain import from_plain, to_plain
 from bnas.quantize import NncfPTQ
-from bnas.space import Choice, LayerCost, SearchSpace, SubnetConfig
+from bnas.space import PRECISION, PRECISIONS, Choice, LayerCost, SearchSpace, SubnetConfig
 
 campaigning = import_module("bnas.measure.campaign")  # the module, which the function hides
 SPACE = SearchSpace(
@@ -137,6 +137,68 @@ def test_each_subnet_is_timed_beside_the_reference(tmp_path: Path, pretend: list
     assert pretend == [REFERENCE, *(size_of(line.config) for line in lines)]
     # what was timed is told from others by its digest
     assert len({line.artefact for line in lines}) == len({size_of(line.config) for line in lines})
+
+
+JOINT = SearchSpace(
+    choices=(
+        *SPACE.choices,
+        *(
+            Choice(name=f"{part}.precision", dim=PRECISION, values=(0, 1, 2), targets=(part,))
+            for part in "ab"
+        ),
+    )
+)
+
+
+def precisions_in(config: SubnetConfig) -> dict[str, Any]:
+    return {part: PRECISIONS[config[f"{part}.precision"]] for part in "ab"}
+
+
+def test_precisions_go_to_what_deploys(
+    tmp_path: Path, pretend: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make` gets the architecture; each FP32 part makes the network 1000 larger."""
+    asked: list[dict[str, Any]] = []
+
+    def deploy(hw: HwConfig, quantizer: Any) -> Callable[..., nn.Module]:
+        def deployed(module: Any, example: Tensor, precisions: dict[str, Any]) -> nn.Module:
+            asked.append(precisions)
+            return Sized(module.size + 1000 * sum(own == "fp32" for own in precisions.values()))
+
+        return deployed
+
+    monkeypatch.setitem(BACKENDS, "pretend", replace(BACKENDS["pretend"], deploy_mixed=deploy))
+
+    def made(config: SubnetConfig) -> nn.Module:
+        SPACE.validate(config)
+        return make(config)
+
+    hw = HwConfig(**{**HW, "precision": "int8"})  # type: ignore[arg-type]
+    lines = measure(tmp_path / "a.jsonl", space=JOINT, make=made, hw=hw, precisions=precisions_in)
+    assert asked[0] == {"a": "int8_channel", "b": "int8_channel"}  # the reference
+    assert pretend[0] == REFERENCE
+    for line in lines:
+        whole = sum(own == "fp32" for own in precisions_in(line.config).values())
+        assert line.time_ms == pytest.approx((size_of(line.config) + 1000 * whole) * UNIT_MS)
+        assert line.space == JOINT.digest
+    assert {line.config["a.precision"] for line in lines} == {0, 1, 2}
+
+
+def test_the_reference_is_int8_where_precisions_are_chosen() -> None:
+    for values, wanted in (((0, 1, 2), 1), ((1, 2), 1), ((0, 2), 0), ((0, 1), 0)):
+        space = SearchSpace(choices=(Choice(name="precision", dim=PRECISION, values=values, targets=("",)),))
+        assert campaigning.reference_of(space)["precision"] == wanted
+
+
+def test_hardware_that_does_not_mix_precisions_is_said(tmp_path: Path, pretend: list[int]) -> None:
+    options: dict[str, Any] = {"space": JOINT, "precisions": precisions_in}
+    with pytest.raises(ConfigError, match=r"hw\.backend: pretend runs .* can be chosen for openvino"):
+        measure(tmp_path / "a.jsonl", **options)
+    with pytest.raises(ConfigError, match=r"hw\.precision: .* chosen for int8 .*, got f32"):
+        measure(tmp_path / "a.jsonl", hw=HwConfig(backend="openvino", precision="f32", threads=1), **options)
+    with pytest.raises(MeasureError, match="`precisions` must tell them"):
+        measure(tmp_path / "a.jsonl", space=JOINT)
+    assert pretend == []
 
 
 def test_some_are_random_and_held_out(tmp_path: Path, pretend: list[int]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from measure.latency_cases import campaign, law, layers_of, measured
 
-from bnas.measure.cross_validation import Samples, best_kind, cross_validated, spread_of
+from bnas.measure.cross_validation import Samples, best_kind, bounds_of, cross_validated, spread_of
 from bnas.measure.predictors import PREDICTORS
 
 
@@ -22,6 +22,15 @@ def test_the_spread_holds_what_it_promises() -> None:
     ones = np.ones(100)
     assert spread_of(ones, 0.1 * ones, residuals) == pytest.approx(0.096 / 0.1)  # the 96th of 100
     assert spread_of(ones[:5], 0.1 * ones[:5], residuals[:5]) == 2.0  # too few to tell
+
+
+def test_error_bars_stay_finite() -> None:
+    """Of four noisy timings the spread can be in the millions."""
+    low, high = bounds_of(np.array([2.0, 2.0]), np.array([0.1, 0.5]), 1e7)
+    assert low.tolist() == pytest.approx([2e-6, 2e-6])
+    assert high.tolist() == pytest.approx([2e6, 2e6])
+    low, high = bounds_of(np.array([2.0]), np.array([0.1]), 3.0)
+    assert (low[0] * high[0], high[0]) == pytest.approx((4.0, 2 * np.exp(0.3)))
 
 
 def test_the_first_kind_is_kept_unless_another_is_clearly_better() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bnas.measure.figures import figures_of, kendall_tau
+from bnas.measure.figures import figures_of
+from bnas.rank import kendall_tau
 
 
 def test_figures_are_in_per_cent_of_what_was_measured() -> None:

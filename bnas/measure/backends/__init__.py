@@ -18,6 +18,7 @@ from bnas.errors import ConfigError, MeasureError, did_you_mean
 from bnas.export import Quantized
 from bnas.measure import timing
 from bnas.measure.backends import onnxruntime, openvino, torch_compile, torch_cuda, torch_eager
+from bnas.space import Precisions
 
 if TYPE_CHECKING:
     from bnas.measure.hardware import HwConfig
@@ -30,6 +31,9 @@ Network = nn.Module | Quantized | Path
 
 Deploy = Callable[[nn.Module, Tensor], Network]
 """A module, and an example input [n, C, H, W] of it, to what is timed."""
+
+MixedDeploy = Callable[[nn.Module, Tensor, Precisions], Network]
+"""The same, with the precision of each part of the module."""
 
 
 class Runner(Protocol):
@@ -58,6 +62,7 @@ class Backend:
     becomes what is timed: converted, and for int8 quantized on made-up ranges, which change what a network
     answers, not how long it takes. `save(network, folder)` writes what `deploy` returned as files that
     `prepare` loads from the path returned, on another machine; None: the runtime's networks cannot be sent.
+    `deploy_mixed`: `deploy` for int8 with parts that differ in precision; None: the runtime does not mix.
     All raise MeasureError of a network that the runtime does not take, naming the operation where it is known.
     """
 
@@ -67,6 +72,7 @@ class Backend:
     deploy: Callable[[HwConfig, QuantizeConfig], Deploy]
     save: Callable[[Network, Path], Path] | None = None
     scenarios: tuple[str, ...] = ("latency", "throughput")
+    deploy_mixed: Callable[[HwConfig, QuantizeConfig], MixedDeploy] | None = None
 
 
 BACKENDS: dict[str, Backend] = {
@@ -76,6 +82,7 @@ BACKENDS: dict[str, Backend] = {
         prepare=openvino.prepare,
         deploy=openvino.deploy,
         save=openvino.save,
+        deploy_mixed=openvino.deploy_mixed,
     ),
     "onnxruntime": Backend(
         package="onnxruntime",
@@ -158,6 +165,27 @@ def backend_of(hw: HwConfig) -> Backend:
     if hw.backend not in BACKENDS:
         raise MeasureError(f"hw.backend: no such backend '{hw.backend}'{did_you_mean(hw.backend, BACKENDS)}")
     return BACKENDS[hw.backend]
+
+
+def deploy_mixed(hw: HwConfig, quantizer: QuantizeConfig) -> MixedDeploy:
+    """What makes networks whose parts differ in precision, for `hw`.
+
+    Raises:
+        ConfigError: `hw` is not asked for INT8, or its runtime does not mix precisions.
+    """
+    made = backend_of(hw).deploy_mixed
+    if made is None:
+        others = ", ".join(name for name, entry in BACKENDS.items() if entry.deploy_mixed is not None)
+        raise ConfigError(
+            f"hw.backend: {hw.backend} runs a whole network in one precision; precisions of blocks can be chosen for "
+            f"{others}"
+        )
+    if hw.precision != "int8":
+        raise ConfigError(
+            "hw.precision: precisions of blocks are chosen for int8 (what is not quantized runs as FP32), got "
+            f"{hw.precision}"
+        )
+    return made(hw, quantizer)
 
 
 def _not_offered(option: str, backend: str, offered: tuple[str, ...], got: str) -> str:

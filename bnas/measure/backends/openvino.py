@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bnas.measure.hardware import HwConfig
     from bnas.quantize import QuantizeConfig
+    from bnas.space import Precisions
 
 PER_REQUEST = 4  # inferences of each request in one call of the throughput scenario
 
@@ -102,6 +103,21 @@ def deploy(hw: HwConfig, quantizer: QuantizeConfig) -> Callable[[nn.Module, Tens
             if hw.precision == "int8":
                 return place(module, example)
             return Quantized(model=convert(module, example), precision="f32")
+        except ExportError as error:
+            raise MeasureError(str(error)) from error
+
+    return make
+
+
+def deploy_mixed(
+    hw: HwConfig, quantizer: QuantizeConfig
+) -> Callable[[nn.Module, Tensor, Precisions], Quantized]:
+    """Quantizers where those of `quantizer` are in a like network with like precisions; `hw` asks for int8."""
+    place = Placement(quantizer).quantize
+
+    def make(module: nn.Module, example: Tensor, precisions: Precisions) -> Quantized:
+        try:
+            return place(module, example, precisions)
         except ExportError as error:
             raise MeasureError(str(error)) from error
 

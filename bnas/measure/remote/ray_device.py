@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from bnas import progress
-from bnas.cluster import RayConfig, connected
+from bnas.cluster import Absence, RayConfig, connected, last_line
 from bnas.errors import ConfigError, MeasureError, did_you_mean, require
 from bnas.measure.backends import Network
 from bnas.measure.device import Timed
@@ -70,7 +69,7 @@ class RayDevice:
             self._folder = Path(folder)
             self._job = Job(version=__version__, hw=hw, config=config)
             self._pending: dict[Any, _Sent] = {}
-            self._without_since: float | None = None
+            self._absence = Absence()
             self.hardware = self._probe()
             package, self._reference = self._put(reference, example)
             self._job = replace(self._job, reference=package)
@@ -137,7 +136,7 @@ class RayDevice:
             tasks = list(self._pending)
             done, _ = self._ray.wait(tasks, num_returns=1, timeout=_LOOK_S)
             if done:
-                self._without_since = None
+                self._absence.ends()
                 return list(self._ray.wait(tasks, num_returns=len(tasks), timeout=0)[0])
             self._look()
 
@@ -162,16 +161,15 @@ class RayDevice:
         """Tell of missing nodes; send on what waits for a name that is gone, where another one will do."""
         nodes = self._resources()
         if not nodes:
-            if self._without_since is None:
-                self._without_since = time.monotonic()
+            if self._absence.is_news():
                 progress.say(f"no node of the cluster is a {self._wanted} any more; waiting for one")
-            if time.monotonic() - self._without_since > self._wait_s:
+            if self._absence.seconds() > self._wait_s:
                 raise MeasureError(
                     f"no node of the cluster was a {self._wanted} for {self._wait_s:g} s (ray.wait_s); start one, "
                     "then the same command goes on from here"
                 )
             return
-        self._without_since = None
+        self._absence.ends()
         for task, sent in list(self._pending.items()):
             if sent.resource not in nodes and not self._job.hw.device:
                 self._ray.cancel(task)
@@ -246,8 +244,9 @@ class RayDevice:
 
 
 def _cannot(error: Exception) -> MeasureError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return MeasureError(f"a node of the Ray cluster cannot do the job: {lines[-1]}; is bnas installed there?")
+    return MeasureError(
+        f"a node of the Ray cluster cannot do the job: {last_line(error)}; is bnas installed there?"
+    )
 
 
 def _do(request: bytes, files: list[Any]) -> bytes:

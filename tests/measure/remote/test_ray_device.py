@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from ray_cluster import NODE, loopback_cluster, until
 from small_networks import small_net
 
 from bnas import progress
@@ -19,38 +19,13 @@ from bnas.measure.remote import RayDevice
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
 LONG = MeasureConfig(min_rounds=30, max_rounds=30, block_ms=2, warmup_ms=1)
-NODE = {"num_cpus": 0, "node_ip_address": "127.0.0.1"}
-# A lost node is missed after 4 checks of 0.5 s, not after 5 of 3 s.
-CHECKS = {"initial_delay_ms": 500, "period_ms": 500, "timeout_ms": 5000, "failure_threshold": 4}
-HEAD = {
-    "include_dashboard": False,
-    "_system_config": {f"health_check_{name}": value for name, value in CHECKS.items()},
-}
 DEVICE = {**NODE, "resources": {"bnas_device:small": 1}}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    loopback_alone = {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's processes then take 127.0.0.1 for a node's address
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in loopback_alone.items():
-            patch.setenv(name, value)
-        pytest.importorskip("ray")
-        from ray._private import ray_constants
-        from ray.cluster_utils import Cluster
-
-        patch.setattr(
-            ray_constants, "ENABLE_RAY_CLUSTER", False
-        )  # the same here, where Ray may be imported already
-        made = Cluster(initialize_head=True, head_node_args={**NODE, **HEAD})
-        try:
-            yield made
-        finally:
-            made.shutdown()
+    with loopback_cluster() as made:
+        yield made
 
 
 def network(width: int) -> Quantized:
@@ -127,10 +102,3 @@ def test_a_network_that_cannot_be_timed_is_told(cluster: Any, tmp_path: Any) -> 
         list(device.results())
     device.close()
     cluster.remove_node(node)
-
-
-def until(true: Any) -> None:
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
