@@ -10,8 +10,9 @@ import importlib
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,8 @@ class RayConfig:
 
     `address`: `host:port` of its head (this machine has to be one of its nodes then), `ray://host:port` of its
     server for clients, `local` for a new cluster of this machine alone, which ends with the command; empty:
-    $RAY_ADDRESS, or else the cluster that this machine is a node of. Work waits `wait_s` seconds for a node
-    that can do it, when there is none (any more).
+    $RAY_ADDRESS, or else, to time, the cluster that this machine is a node of (`auto`), and to search, `local`.
+    Work waits `wait_s` seconds for a node that can do it, when there is none (any more).
     """
 
     address: str = ""
@@ -42,8 +43,11 @@ class RayConfig:
 
 
 @contextmanager
-def connected(config: RayConfig) -> Iterator[Any]:
+def connected(config: RayConfig, *, otherwise: str = "auto", cores: int | None = None) -> Iterator[Any]:
     """The module `ray`, connected to the cluster for as long as this lasts; a connection there is stays.
+
+    `otherwise` is the address where neither `config` nor $RAY_ADDRESS has one. A new cluster offers `cores`
+    (None: those of the machine), and can be reached from this machine alone.
 
     Raises:
         MissingPackageError: Ray is not installed.
@@ -55,17 +59,69 @@ def connected(config: RayConfig) -> Iterator[Any]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here: tells nobody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray will do by itself, or it warns
-    address = config.address or os.environ.get("RAY_ADDRESS", "auto")
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # likewise: its processes are not to stand back for others
+    address = config.address or os.environ.get("RAY_ADDRESS") or otherwise
     _refuse_if_unreachable(address)
+    own = {"include_dashboard": False, "num_cpus": cores} if address == "local" else {}
+    with _on_loopback() if own else nullcontext():
+        try:
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **own)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _unreachable(address, str(error).strip().splitlines()[0]) from error
+        try:
+            with _quiet():
+                yield ray
+        finally:
+            ray.shutdown()
+
+
+class Absence:
+    """The time in which there is no node to work on."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._told = False
+
+    def seconds(self) -> float:
+        """Since it began; it begins now, if it has not."""
+        if self._since is None:
+            self._since = time.monotonic()
+        return time.monotonic() - self._since
+
+    def is_news(self) -> bool:
+        """Whether this is asked for the first time in this absence."""
+        told, self._told = self._told, True
+        return not told
+
+    def ends(self) -> None:
+        self._since, self._told = None, False
+
+
+def last_line(error: Exception) -> str:
+    """Of an error of Ray's, which may hold a traceback: the line that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray's processes take 127.0.0.1 for the address of this machine, and listen there alone.
+
+    Ray has a switch for this, for systems whose firewall would ask; it is read when Ray is imported.
+    """
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    usual, switch = getattr(constants, "ENABLE_RAY_CLUSTER", True), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    before = os.environ.get(switch)
+    constants.ENABLE_RAY_CLUSTER, os.environ[switch] = False, "0"
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **_of_a_new_one(address))
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise _unreachable(address, str(error).strip().splitlines()[0]) from error
-    try:
-        with _quiet():
-            yield ray
+        yield
     finally:
-        ray.shutdown()
+        constants.ENABLE_RAY_CLUSTER = usual
+        del os.environ[switch]
+        if before is not None:
+            os.environ[switch] = before
 
 
 @contextmanager
@@ -81,10 +137,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         ray_worker.print_to_stdstream = usual
-
-
-def _of_a_new_one(address: str) -> dict[str, Any]:
-    return {"include_dashboard": False} if address == "local" else {}
 
 
 def _refuse_if_unreachable(address: str) -> None:

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from bnas.cluster import RayConfig, connected
+from bnas import cluster
+from bnas.cluster import Absence, RayConfig, connected, last_line
 from bnas.errors import ConfigError, RunError
 
 
@@ -25,3 +26,20 @@ def test_where_no_cluster_is() -> None:
         port = server.getsockname()[1]
     with pytest.raises(RunError, match=f"no Ray cluster at 127.0.0.1:{port} .*ray start --head"):
         connected(RayConfig(address=f"127.0.0.1:{port}")).__enter__()
+
+
+def test_an_absence_is_news_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    absence = Absence()
+    for start in (100.0, 200.0):
+        now[0] = start
+        assert (absence.seconds(), absence.is_news()) == (0, True)
+        now[0] += 7
+        assert (absence.seconds(), absence.is_news()) == (7, False)
+        absence.ends()
+
+
+def test_the_last_line_of_an_error_of_rays() -> None:
+    assert last_line(RuntimeError("a task failed\n  File x\n\nKeyError: 'y'\n\n")) == "KeyError: 'y'"
+    assert last_line(RuntimeError()) == "RuntimeError"

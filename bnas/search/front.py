@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnas.errors import ConfigError, SpaceError, did_you_mean, require
+from bnas.search.constraints import Constraint, violation
 from bnas.search.objectives import Objective, costs
 from bnas.space import SubnetConfig
 
@@ -17,11 +18,36 @@ Points = NDArray[np.float64]  # [points, objectives], every axis turned so that 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A subnet and what is known of it; `predicted` names the values that nobody has measured yet."""
+    """A subnet and what is known of it; `predicted` names the values that nobody has measured yet.
+
+    `share`: on which share of the images it was evaluated; below 1 it was not promising enough for all.
+    """
 
     config: SubnetConfig
     values: dict[str, float] = field(hash=False)
     predicted: tuple[str, ...] = ()
+    share: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A subnet that could not be evaluated, and why."""
+
+    config: SubnetConfig
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """How well an algorithm's predictors foretold a generation, which they had not seen.
+
+    `evaluations`: how many subnets had been evaluated after it. `kendall_tau` and `mean_error` (in the objective's
+    unit) by objective, over all generations foretold so far.
+    """
+
+    evaluations: int
+    kendall_tau: dict[str, float] = field(hash=False)
+    mean_error: dict[str, float] = field(hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +96,11 @@ def non_dominated(points: Points) -> list[int]:
 class ParetoFront:
     """What a search found.
 
-    `members`: the non-dominated candidates, best first objective first (of equal ones the first evaluated).
-    `evaluations`: every candidate that was truly evaluated, in that order; the largest and the smallest
-    subnet come first. `hypervolume[i]`: see `Box`, after evaluation i. `hypervolume_box`: its corners.
+    `members`: the non-dominated candidates that keep the constraints, best first objective first (of equal ones the
+    first evaluated). `evaluations`: every candidate that was truly evaluated, in that order; the largest and the
+    smallest subnet come first. `hypervolume[i]`: see `Box`, after evaluation i, of what keeps the constraints.
+    `hypervolume_box`: its corners. `failed`: the subnets whose evaluation gave no numbers. `rounds`: what the
+    algorithm's predictors were worth, where it has any.
     """
 
     objectives: tuple[Objective, ...]
@@ -80,11 +108,22 @@ class ParetoFront:
     evaluations: tuple[Candidate, ...]
     hypervolume: tuple[float, ...]
     hypervolume_box: Box
+    constraints: tuple[Constraint, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    rounds: tuple[Round, ...] = ()
 
     def best_under(self, **limits: float) -> Candidate:
         """The member with the best first objective among those within `limits`, as in `latency_ms=5.0`.
 
-        A limit is the largest value allowed where smaller is better, else the smallest.
+        See `top_under`.
+        """
+        return self.top_under(1, **limits)[0]
+
+    def top_under(self, count: int, **limits: float) -> tuple[Candidate, ...]:
+        """The `count` members with the best first objective among those within `limits`, as in `latency_ms=5.0`.
+
+        A limit is the largest value allowed where smaller is better, else the smallest. Fewer only when there are no
+        more within them.
 
         Raises:
             ConfigError: a limit on something that is not an objective.
@@ -103,21 +142,14 @@ class ParetoFront:
                 raise SpaceError(
                     f"front: no member has {name} of at {bound} {limit:g}; the best there is: {best:g}"
                 )
-        return within[0]
+        return within[:count]
 
 
-def pareto_front(
-    objectives: tuple[Objective, ...],
-    evaluations: Sequence[Candidate],
-    history: Sequence[float],
-    corners: Box,
-) -> ParetoFront:
-    points = np.array([costs(objectives, c.values) for c in evaluations])
+def members_of(
+    objectives: Sequence[Objective], constraints: Sequence[Constraint], candidates: Sequence[Candidate]
+) -> tuple[Candidate, ...]:
+    """The non-dominated of those that keep the constraints and were evaluated on all images, best first."""
+    fit = [c for c in candidates if c.share == 1 and violation(constraints, c.values) == 0]
+    points = np.array([costs(objectives, c.values) for c in fit]).reshape(len(fit), len(objectives))
     order = sorted(non_dominated(points), key=lambda i: (*points[i], i))
-    return ParetoFront(
-        objectives=objectives,
-        members=tuple(evaluations[i] for i in order),
-        evaluations=tuple(evaluations),
-        hypervolume=tuple(history),
-        hypervolume_box=corners,
-    )
+    return tuple(fit[i] for i in order)

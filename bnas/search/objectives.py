@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from bnas.errors import ConfigError, MeasureError
+from bnas.errors import ConfigError, MeasureError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +63,33 @@ def costs(objectives: Sequence[Objective], values: Mapping[str, float]) -> tuple
     return tuple(objective.cost(values[objective.name]) for objective in objectives)
 
 
-def check_values(
-    objectives: Sequence[Objective], values: Mapping[str, float], subnet: str
-) -> dict[str, float]:
-    """What an evaluation returned, as plain floats; values beside the objectives are kept.
+def objective(name: str) -> Objective:
+    """The objective of that name; in `latency_ms@cpu_throughput` what follows @ is the hardware that it is on.
 
     Raises:
-        MeasureError: an objective is missing, or a value is not a finite number.
+        ConfigError: there is no such objective.
     """
-    missing = [objective.name for objective in objectives if objective.name not in values]
+    base, _, _ = name.partition("@")
+    if base not in OBJECTIVES:
+        raise ConfigError(f"objectives: no objective '{base}'{did_you_mean(base, OBJECTIVES)}")
+    return replace(OBJECTIVES[base], name=name)
+
+
+def check_values(wanted: Sequence[str], values: Mapping[str, float], subnet: str) -> dict[str, float]:
+    """What an evaluation returned, as plain floats; values beside the `wanted` ones are kept.
+
+    Raises:
+        MeasureError: a wanted value is missing.
+    """
+    missing = [name for name in wanted if name not in values]
     if missing:
         raise MeasureError(
             f"the evaluation of subnet {subnet} gave no {', '.join(missing)}; it gave: "
             f"{', '.join(sorted(values)) or 'nothing'}"
         )
-    numbers = {name: float(value) for name, value in values.items()}
-    for name, number in numbers.items():
-        if not math.isfinite(number):
-            raise MeasureError(
-                f"the evaluation of subnet {subnet} gave {name} = {number}; a search needs finite numbers"
-            )
-    return numbers
+    return {name: float(value) for name, value in values.items()}
+
+
+def not_finite(values: Mapping[str, float]) -> str:
+    """Which of the values are no finite numbers, in words; empty: none."""
+    return ", ".join(f"{name} = {value}" for name, value in values.items() if not math.isfinite(value))

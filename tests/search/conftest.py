@@ -8,13 +8,24 @@ from itertools import product
 import numpy as np
 import pytest
 
-from bnas.search import OBJECTIVES, Evaluate, Objective
+from bnas.search import OBJECTIVES, Evaluate, Objective, Problem, SearchConfig
 from bnas.space import Choice, SearchSpace, SubnetConfig
 
 
 @pytest.fixture
 def goals() -> tuple[Objective, ...]:
     return (OBJECTIVES["top1_percent"], OBJECTIVES["latency_ms"])
+
+
+@pytest.fixture
+def settings() -> Callable[..., SearchConfig]:
+    """Options for any algorithm: a point of interest for that which needs one."""
+
+    def make(algorithm: str, **options) -> SearchConfig:
+        point = {"top1_percent": 78.0, "latency_ms": 4.0} if algorithm == "rnsga2" else {}
+        return SearchConfig(**{"algorithm": algorithm, "preference": point, **options})
+
+    return make
 
 
 @pytest.fixture
@@ -26,6 +37,16 @@ def make_space() -> Callable[..., SearchSpace]:
                 for i, count in enumerate(counts)
             )
         )
+
+    return make
+
+
+@pytest.fixture
+def make_problem(make_space, goals) -> Callable[..., Problem]:
+    def make(*counts: int, **options) -> Problem:
+        space = make_space(*counts)
+        options = {"start": (space.largest, space.smallest), **options}
+        return Problem(space=space, objectives=goals, **options)
 
     return make
 

@@ -6,7 +6,7 @@ import pytest
 from bnas.errors import ConfigError, SpaceError
 from bnas.plain import from_plain, to_plain
 from bnas.search import Box, Candidate, ParetoFront, hypervolume, non_dominated
-from bnas.search.front import box, pareto_front
+from bnas.search.front import box, members_of
 from bnas.space import SubnetConfig
 
 UNIT = Box(ideal=(0.0, 0.0), nadir=(1.0, 1.0))
@@ -64,7 +64,13 @@ def front(goals) -> ParetoFront:
         candidate(24, 79.0, 3.0),
         candidate(32, 90.0, 4.0),
     )
-    return pareto_front(goals, evaluations, (0.0, 0.1, 0.1, 0.5), box(goals, evaluations[0], evaluations[1]))
+    return ParetoFront(
+        objectives=goals,
+        members=members_of(goals, (), evaluations),
+        evaluations=evaluations,
+        hypervolume=(0.0, 0.1, 0.1, 0.5),
+        hypervolume_box=box(goals, evaluations[0], evaluations[1]),
+    )
 
 
 def test_members_are_the_non_dominated_best_metric_first(front):

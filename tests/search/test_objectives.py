@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from bnas.errors import ConfigError, MeasureError
-from bnas.search import OBJECTIVES, Objective
-from bnas.search.objectives import check_objectives, check_values, costs
+from bnas.search import OBJECTIVES, Objective, objective
+from bnas.search.objectives import check_objectives, check_values, costs, not_finite
+
+NAMES = ("top1_percent", "latency_ms")
 
 
 def test_costs_turn_every_axis_so_that_smaller_is_better(goals):
@@ -29,20 +33,29 @@ def test_objectives_are_two_or_more_different_ones(names, said):
 
 
 def test_values_become_plain_floats_and_keep_what_is_beside_the_objectives(goals):
-    values = check_values(goals, {"top1_percent": np.float32(90.5), "latency_ms": 2, "macs": 7}, "s")
+    values = check_values(NAMES, {"top1_percent": np.float32(90.5), "latency_ms": 2, "macs": 7}, "s")
     assert values == {"top1_percent": 90.5, "latency_ms": 2.0, "macs": 7.0}
     assert {type(value) for value in values.values()} == {float}
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float32("nan")])
-def test_a_value_that_is_no_finite_number_is_refused_by_name(goals, bad):
-    with pytest.raises(MeasureError, match=r"subnet abc123 gave latency_ms = (nan|inf)"):
-        check_values(goals, {"top1_percent": 90.0, "latency_ms": bad}, "abc123")
+def test_values_that_are_no_finite_numbers_are_named():
+    assert (
+        not_finite({"top1_percent": 90.0, "latency_ms": math.nan, "macs": math.inf})
+        == "latency_ms = nan, macs = inf"
+    )
+    assert not_finite({"top1_percent": 90.0}) == ""
+
+
+def test_an_objective_may_be_on_other_hardware():
+    on = objective("latency_ms@cpu_fp32")
+    assert (on.name, on.direction, on.unit) == ("latency_ms@cpu_fp32", "min", "ms")
+    with pytest.raises(ConfigError, match="no objective 'latencyms'; did you mean 'latency_ms'"):
+        objective("latencyms@cpu")
 
 
 def test_a_missing_objective_is_refused_by_name(goals):
     with pytest.raises(MeasureError, match="gave no latency_ms; it gave: latency, top1_percent"):
-        check_values(goals, {"top1_percent": 90.0, "latency": 1.0}, "abc123")
+        check_values(NAMES, {"top1_percent": 90.0, "latency": 1.0}, "abc123")
 
 
 def test_named_objectives_carry_their_name():

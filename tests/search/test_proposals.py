@@ -8,33 +8,36 @@ from bnas.search import SearchConfig
 from bnas.search.proposals import unseen, warm_start
 
 
-def test_a_space_is_drawn_out_to_its_last_subnet(make_space):
-    space, rng, seen = make_space(6, 5, 7, 3), np.random.default_rng(0), {}
+def test_a_space_is_drawn_out_to_its_last_subnet(make_problem):
+    problem, rng, seen = make_problem(6, 5, 7, 3), np.random.default_rng(0), {}
+    space = problem.space
     for _ in range(space.size):
-        config = unseen(space, rng, seen)
+        config = unseen(problem, rng, seen)
         space.validate(config)
         assert config not in seen
         seen[config] = None
-    assert unseen(space, rng, seen) is None
+    assert unseen(problem, rng, seen) is None
 
 
-def test_the_last_subnet_is_found_where_sampling_would_hardly_meet_it(make_space):
-    space = make_space(*[2] * 14)
+def test_the_last_subnet_is_found_where_sampling_would_hardly_meet_it(make_problem):
+    problem = make_problem(*[2] * 14)
+    space = problem.space
     everything = [space.decode([n >> i & 1 for i in range(14)]) for n in range(space.size)]
     missing = everything.pop(9999)
-    assert unseen(space, np.random.default_rng(1), set(everything)) == missing
+    assert unseen(problem, np.random.default_rng(1), set(everything)) == missing
 
 
-def test_the_warm_start_has_both_ends_and_different_subnets(make_space):
-    space = make_space(4, 4, 4)
-    start = warm_start(space, np.random.default_rng(0), 10)
+def test_the_warm_start_has_both_ends_and_different_subnets(make_problem):
+    problem = make_problem(4, 4, 4)
+    space = problem.space
+    start = warm_start(problem, np.random.default_rng(0), 10)
     assert start[:2] == (space.largest, space.smallest)
     assert len(set(start)) == len(start) == 10
 
 
-def test_the_warm_start_is_at_most_the_space(make_space):
-    assert len(warm_start(make_space(2, 2), np.random.default_rng(0), 10)) == 4
-    assert len(warm_start(make_space(1), np.random.default_rng(0), 10)) == 1
+def test_the_warm_start_is_at_most_the_space(make_problem):
+    assert len(warm_start(make_problem(2, 2), np.random.default_rng(0), 10)) == 4
+    assert len(warm_start(make_problem(1), np.random.default_rng(0), 10)) == 1
 
 
 @pytest.mark.parametrize(
