@@ -12,7 +12,10 @@ from bnas.report.training import write_training
 from bnas.report.types import (
     Curve,
     EvaluationPoint,
+    FileReport,
+    Finetuned,
     FrontPoint,
+    Importance,
     LatencyReport,
     PredictorError,
     Report,
@@ -26,7 +29,10 @@ from bnas.report.words import headline
 __all__ = [
     "Curve",
     "EvaluationPoint",
+    "FileReport",
+    "Finetuned",
     "FrontPoint",
+    "Importance",
     "LatencyReport",
     "PredictorError",
     "Report",

@@ -14,35 +14,45 @@ function themed(part, theme) {
   return part;
 }
 
-function draw() {
+const shaped = {}; // by place: a function that changes a figure before it is drawn
+
+function drawOne(place) {
   const theme = getComputedStyle(document.documentElement);
   const narrow = innerWidth <= 640;
-  for (const [place, figure] of Object.entries(figures)) {
-    const { data, layout } = themed(figure, theme);
-    layout.font.family = getComputedStyle(document.body).fontFamily;
-    // On a phone a finger on a plot scrolls the page.
-    if (narrow) Object.assign(layout, { dragmode: false, font: { ...layout.font, size: 12 } });
-    Plotly.react(place, data, layout, {
-      responsive: true,
-      displaylogo: false,
-      displayModeBar: narrow ? false : "hover",
-      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-    });
+  const { data, layout } = (shaped[place] ?? ((figure) => figure))(themed(figures[place], theme));
+  layout.font.family = getComputedStyle(document.body).fontFamily;
+  // On a phone a finger on a plot scrolls the page.
+  if (narrow) Object.assign(layout, { dragmode: false, font: { ...layout.font, size: 12 } });
+  const select = layout.meta?.explored ? ["select2d", "lasso2d"] : [], whole = select.length ? ["autoScale2d"] : [];
+  return Plotly.react(place, data, layout, {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: narrow ? false : "hover",
+    modeBarButtons: [["toImage", ...select, "zoom2d", "pan2d", ...whole, "resetScale2d"]],
+  });
+}
+
+function draw() {
+  for (const place of Object.keys(figures)) drawOne(place);
+}
+
+async function copy(button, text) {
+  const usual = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = document.body.appendChild(document.createElement("textarea"));
+    area.value = text;
+    area.select();
+    document.execCommand("copy");
+    area.remove();
   }
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = usual), 1600);
 }
 
 draw();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
 for (const button of document.querySelectorAll(".command button"))
-  button.addEventListener("click", async () => {
-    const code = button.parentElement.querySelector("code");
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-    } catch {
-      getSelection().selectAllChildren(code);
-      document.execCommand("copy");
-    }
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 1600);
-  });
+  button.addEventListener("click", () => copy(button, button.parentElement.querySelector("code").textContent));

@@ -9,18 +9,31 @@ from string import Template
 from typing import Any
 
 from bnas.errors import require
+from bnas.report.downloads import downloads_section
+from bnas.report.explore import Explored
+from bnas.report.explore_section import (
+    explored_sections,
+    importance_caption,
+    off_table,
+    progress_caption,
+    search_facts,
+)
 from bnas.report.figure import Figure
+from bnas.report.foretold import foretold_ms
+from bnas.report.front_axes import LIMITED_AXES
 from bnas.report.html import facts_list, many, notes_box, script_json
 from bnas.report.latency import latency_summary, latency_summary_figures
 from bnas.report.plots import figures, spread_text
-from bnas.report.table import COLUMNS, networks
+from bnas.report.table import columns, networks
 from bnas.report.types import LatencyReport, Report, SubnetReport
 from bnas.report.words import headline, points, short, significant, size, times
 
 SMALL_PLOTS = {
-    "prediction": "Prediction against measurement",
+    "importance": "Which choices matter",
     "progress": "Progress of the search",
+    "prediction": "Prediction against measurement",
 }
+SCRIPTS = ("page.js", "parallel.js", "evaluations.js", "explore.js")
 
 
 def page(report: Report, latency: LatencyReport | None = None) -> str:
@@ -35,7 +48,7 @@ def page(report: Report, latency: LatencyReport | None = None) -> str:
     return Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{report.run} · bnas report"),
         css=(here / "page.css").read_text(encoding="utf-8").rstrip(),
-        js=(here / "page.js").read_text(encoding="utf-8").rstrip(),
+        js="\n".join((here / name).read_text(encoding="utf-8").rstrip() for name in SCRIPTS),
         plotly=plotly,
         figures=script_json(drawn),
         eyebrow=escape(" · ".join(filter(None, (report.run, report.dataset, _cpu(report))))),
@@ -43,13 +56,15 @@ def page(report: Report, latency: LatencyReport | None = None) -> str:
         lead=escape(_lead(report)),
         notes=notes_box(report.notes),
         cards="\n".join(_card(report, subnet) for subnet in report.subnets),
-        front_caption=escape(_front_caption(drawn["front"])),
-        small_plots="\n".join(_small_plot(report, place) for place in SMALL_PLOTS if place in drawn),
-        latency=latency_summary(latency) if latency else "",
-        table_caption=(
-            "Top-1 is on the test images, which neither training nor search nor choice has seen. "
-            "Latencies are medians at batch 1, measured in turn with the original."
+        front_caption=escape(_front_caption(report, drawn["front"])),
+        explored=explored_sections(report),
+        data=script_json(Explored(report).data()),
+        small_plots="\n".join(
+            (*(_small_plot(report, place, place in drawn) for place in SMALL_PLOTS), off_table(report))
         ),
+        downloads=downloads_section(report),
+        latency=latency_summary(latency) if latency else "",
+        table_caption=escape(_table_caption(report)),
         table=_table(report),
         choices_caption=escape(_choices_caption(report)),
         choices=_choices(report),
@@ -58,6 +73,7 @@ def page(report: Report, latency: LatencyReport | None = None) -> str:
             facts_list(title, facts)
             for title, facts in (
                 ("Hardware", report.hardware),
+                ("Search", search_facts(report)),
                 ("Protocol", report.protocol),
                 ("Latency model", _without(report.latency_model, hardware=report.hardware)),
                 ("Search space", report.space),
@@ -90,7 +106,7 @@ def _card(report: Report, subnet: SubnetReport) -> str:
     original = report.reference
     gain = points(subnet.top1_int8_percent - original.top1_fp32_percent)
     predicted = subnet.predicted_latency_ms
-    pairs = (
+    pairs: tuple[tuple[str, str], ...] = (
         ("Top-1 INT8", f"{subnet.top1_int8_percent:.2f} %"),
         ("vs original", f"{gain} <small>pts</small>"),
         ("Images/s", short(subnet.throughput_per_s)),
@@ -100,6 +116,11 @@ def _card(report: Report, subnet: SubnetReport) -> str:
         ("Predicted", "–" if predicted is None else f"{significant(predicted)} ms"),
         ("p10–p90", f"{spread_text(subnet.latency_p10_ms, subnet.latency_p90_ms)} ms"),
     )
+    if (tuned := subnet.finetuned) is not None:
+        told = f"{points(tuned.after - tuned.before)} pts{'' if tuned.kept else ', left as it was'}"
+        value = f"{tuned.before:.2f} → {tuned.after:.2f} % <small>{told}</small>"
+        pairs += (("Fine-tuned, validation images", value),)
+    widths = {"p10–p90": "wide", "Fine-tuned, validation images": "whole"}
     bars = (
         ("FP32 original", original.latency_fp32_ms, ""),
         ("INT8 original", original.latency_ms, ""),
@@ -118,7 +139,10 @@ def _card(report: Report, subnet: SubnetReport) -> str:
             for name, latency, own in bars
         )
         + "</div><dl>"
-        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
+        + "".join(
+            f'<div class="{widths.get(name, "")}"><dt>{name}</dt><dd>{value}</dd></div>'
+            for name, value in pairs
+        )
         + "</dl></article>"
     )
 
@@ -137,29 +161,52 @@ def _tone(subnet: SubnetReport) -> str:
     return subnet.name if subnet.name in ("A", "B", "C") else ""
 
 
-def _front_caption(figure: Figure) -> str:
+def _front_caption(report: Report, figure: Figure) -> str:
     below = figure["layout"]["meta"]["below"]
     caption = (
         "Top-1 here is on the validation images that the search used. A thin line joins what was predicted "
         "of a subnet to what was measured; bars span the 10th to the 90th percentile."
     )
-    if not below:
-        return caption
-    lie = "subnets lie" if below > 1 else "subnet lies"
-    return (
-        f"{caption} {below} evaluated {lie} below the shown range; double-click the plot to see everything."
-    )
+    if figure["layout"]["shapes"]:
+        limits = [str(own) for own in report.constraints if own.name in LIMITED_AXES]
+        caption += f" Dashed: {' and '.join(limits)}, which the search had to keep."
+    if below:
+        lie = "subnets lie" if below > 1 else "subnet lies"
+        caption += (
+            f" {below} evaluated {lie} below the shown range; the plot’s button Autoscale shows everything."
+        )
+    return caption
 
 
-def _small_plot(report: Report, place: str) -> str:
+def _small_plot(report: Report, place: str, is_drawn: bool) -> str:
+    """A plot with its caption; the caption alone where that says why there is none."""
+    if not is_drawn and not (place == "importance" and report.importance):
+        return ""
     caption = {
+        "importance": importance_caption(report) if report.importance else "",
+        "progress": progress_caption(report),
         "prediction": f"Latency of {_off(report)}. On the dotted line, prediction and measurement agree.",
-        "progress": "Share of the box between the largest and the smallest subnet that the front dominates.",
     }[place]
-    return (
-        f"<section><h2>{SMALL_PLOTS[place]}</h2>"
-        f'<p class="caption">{caption}</p><div class="plot small"><div id="{place}"></div></div></section>'
+    plot = f'<div class="plot small"><div id="{place}"></div></div>' if is_drawn else ""
+    return f'<section><h2>{SMALL_PLOTS[place]}</h2><p class="caption">{escape(caption)}</p>{plot}</section>'
+
+
+def _table_caption(report: Report) -> str:
+    """On which images the numbers are, and on which the search decided."""
+    decided = "The search decided by validation images"
+    if report.search_images:
+        decided = f"The search decided by {report.search_images:,} validation images"
+    shown = f"the {report.report_images:,} test images" if report.report_images else "the test images"
+    told = (
+        f"{decided}; top-1 here is on {shown}, which neither training nor search nor choice has seen. "
+        "Latencies are medians at batch 1, measured in turn with the original."
     )
+    if any(subnet.finetuned for subnet in report.subnets):
+        told += (
+            " Before and after fine-tuning: top-1 of the torch module on the validation images; "
+            "left: the new weights were not taken."
+        )
+    return told
 
 
 def _measured(report: Report) -> int:
@@ -168,7 +215,7 @@ def _measured(report: Report) -> int:
 
 def _off(report: Report) -> str:
     """How many members of the front were measured, and how far prediction was off on average."""
-    errors = [abs(p.predicted_latency_ms / p.latency_ms - 1) for p in report.front if p.latency_ms]
+    errors = [abs(foretold_ms(p) / p.latency_ms - 1) for p in report.front if p.latency_ms]
     mean = 100 * sum(errors) / max(len(errors), 1)
     return f"the {len(errors)} measured members of the front, {mean:.1f} % off on average"
 
@@ -176,12 +223,12 @@ def _off(report: Report) -> str:
 def _table(report: Report) -> str:
     heads = "".join(
         f'<th scope="col" title="{escape(column.title)}">{"<br>".join(filter(None, column.head))}</th>'
-        for column in COLUMNS
+        for column in columns(report)
     )
     rows = "".join(
         f'<tr class="{"reference" if subnet is report.reference else _tone(subnet)}">'
         f'<th scope="row">{_name(report, subnet)}</th>'
-        + "".join(f"<td>{escape(column.cell(subnet))}</td>" for column in COLUMNS)
+        + "".join(f"<td>{escape(column.cell(subnet))}</td>" for column in columns(report))
         + "</tr>"
         for subnet in networks(report)
     )

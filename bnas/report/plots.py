@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import floor, log10
 from typing import Any
 
+from bnas.report.explore import Explored
 from bnas.report.figure import Figure, axis_style, layout_style, line_trace
+from bnas.report.foretold import foretold_ms
+from bnas.report.front_axes import ceiling_of, floor_of, latency_axis, limit_lines
+from bnas.report.search_plots import search_figures
 from bnas.report.types import FrontPoint, Report
 from bnas.report.words import significant
+
+FADED = 0.07  # opacity of subnets that a reader has filtered out
 
 
 def figures(report: Report) -> dict[str, Figure]:
@@ -20,51 +25,57 @@ def figures(report: Report) -> dict[str, Figure]:
     drawn = {"front": front_plot(report)}
     if _measured(report):
         drawn["prediction"] = prediction_plot(report)
-    if report.hypervolume:
-        drawn["progress"] = progress_plot(report)
-    return drawn
+    return drawn | search_figures(report)
 
 
 def front_plot(report: Report) -> Figure:
     """Top-1 on the validation images against latency: everything evaluated, the front as predicted and as
     measured (joined by a line), the chosen subnets, the reference; bars from the 10th to the 90th
-    percentile."""
-    measured = _measured(report)
+    percentile. `customdata` are the numbers of the subnets (see explore.py); the last trace is a ring for the page to
+    put around one of them."""
+    measured, explored = _measured(report), Explored(report)
+    unnamed = [p for p in measured if not p.names]
     data = [
         _markers(
             "evaluated in the search",
             [(e.latency_ms, e.metric_percent) for e in report.evaluations],
             {"color": "@evaluated", "size": 5, "opacity": 0.55},
             "%{y:.2f} % · %{x:.3g} ms predicted",
+            numbers=range(len(report.evaluations)),
         ),
-        _joints(report),
+        _joints(report, explored),
         _markers(
             "front, predicted (before INT8)",
             [(p.predicted_latency_ms, p.metric_percent) for p in report.front],
             {"color": "@surface", "size": 8, "line": {"color": "@predicted", "width": 1.75}},
             "%{y:.2f} % · %{x:.3g} ms predicted",
+            numbers=[explored.number[p.config_digest] for p in report.front],
         ),
         _markers(
             "front, measured (INT8 top-1)",
-            [(p.latency_ms, p.top1_int8_percent) for p in measured if not p.names],
+            [(p.latency_ms, p.top1_int8_percent) for p in unnamed],
             {"color": "@measured", "size": 8},
             "%{y:.2f} % · %{x:.3g} ms measured",
-            bars=[(p.latency_ms, p.latency_p10_ms, p.latency_p90_ms) for p in measured if not p.names],
+            bars=[(p.latency_ms, p.latency_p10_ms, p.latency_p90_ms) for p in unnamed],
+            numbers=[explored.number[p.config_digest] for p in unnamed],
         ),
     ]
-    data += [_chosen(point) for point in sorted(measured, key=lambda p: p.names) if point.names]
-    data += _references(report)
-    below = sum(e.metric_percent < _floor(report) for e in report.evaluations)
-    layout = layout_style(_latency_axis(report), axis_style("top-1, validation images, %"))
-    layout["yaxis"]["range"] = [_floor(report), _ceiling(report)]
-    layout["meta"] = {"below": below}
+    data += [_chosen(point, explored) for point in sorted(measured, key=lambda p: p.names) if point.names]
+    data += [trace | {"customdata": [explored.original]} for trace in _references(report)]
+    data.append(_ring())
+    below = sum(e.metric_percent < floor_of(report) for e in report.evaluations)
+    layout = layout_style(latency_axis(report), axis_style("top-1, validation images, %"))
+    layout["yaxis"]["range"] = [floor_of(report), ceiling_of(report)]
+    layout["meta"] = {"below": below, "explored": True}
+    layout["shapes"] = limit_lines(report)
+    layout |= {"dragmode": "select", "uirevision": "front"}
     return {"data": data, "layout": layout}
 
 
 def prediction_plot(report: Report) -> Figure:
     """Measured latency against predicted latency of the members of the front, and where both agree."""
     measured = _measured(report)
-    pairs = [(p.predicted_latency_ms, float(p.latency_ms or 0)) for p in measured]
+    pairs = [(foretold_ms(p), float(p.latency_ms or 0)) for p in measured]
     low, high = min(map(min, pairs)), max(map(max, pairs))
     pad = 0.1 * (high - low) or 0.1 * high
     ends = [low - pad, high + pad]
@@ -78,25 +89,13 @@ def prediction_plot(report: Report) -> Figure:
     dots["text"] = errors
     data = [line_trace("exact", [(e, e) for e in ends], "@predicted", dash="dot"), dots]
     data += [
-        {**_markers("", [(p.predicted_latency_ms, p.latency_ms)], {}, None), **_badge(p)}
-        for p in measured
-        if p.names
+        {**_markers("", [(foretold_ms(p), p.latency_ms)], {}, None), **_badge(p)} for p in measured if p.names
     ]
     layout = layout_style(
         axis_style("predicted latency, ms"), axis_style("measured latency, ms"), legend=False
     )
     layout["xaxis"]["range"] = layout["yaxis"]["range"] = ends
     return {"data": data, "layout": layout}
-
-
-def progress_plot(report: Report) -> Figure:
-    """Hypervolume after each true evaluation of the search."""
-    steps = list(enumerate(report.hypervolume, start=1))
-    line = line_trace("hypervolume", steps, "@measured", shape="hv")
-    line["hovertemplate"] = "%{y:.3f} after %{x} evaluations<extra></extra>"
-    layout = layout_style(axis_style("subnets evaluated"), axis_style("hypervolume"), legend=False)
-    layout["yaxis"]["rangemode"] = "tozero"
-    return {"data": [line], "layout": layout}
 
 
 def _measured(report: Report) -> list[FrontPoint]:
@@ -109,7 +108,9 @@ def _markers(
     marker: Mapping[str, Any],
     hover: str | None,
     bars: Sequence[tuple[float | None, float | None, float | None]] = (),
+    numbers: Sequence[int] = (),
 ) -> Figure:
+    """Points at (x, y); `numbers` are those of their subnets, by which the page fades and tells them."""
     trace: Figure = {
         "type": "scatter",
         "mode": "markers",
@@ -125,7 +126,17 @@ def _markers(
         trace["hoverinfo"] = "skip"
     if bars:
         trace["error_x"] = _spread(bars)
+    if numbers:
+        trace["customdata"] = list(numbers)
+        trace["unselected"] = {"marker": {"opacity": FADED}}
     return trace
+
+
+def _ring() -> Figure:
+    """A ring without a place yet."""
+    marker = {"symbol": "circle-open", "color": "@ink", "size": 17, "line": {"width": 2, "color": "@ink"}}
+    ring = _markers("ring", [], marker, None)
+    return ring | {"showlegend": False}
 
 
 def _spread(bars: Sequence[tuple[float | None, float | None, float | None]]) -> Figure:
@@ -142,11 +153,13 @@ def _spread(bars: Sequence[tuple[float | None, float | None, float | None]]) -> 
     }
 
 
-def _joints(report: Report) -> Figure:
+def _joints(report: Report, explored: Explored) -> Figure:
     """One thin line from each predicted point of the front to where it was measured."""
     x: list[float | None] = []
     y: list[float | None] = []
+    numbers: list[int] = []
     for point in _measured(report):
+        numbers += [explored.number[point.config_digest]] * 3
         x += [point.predicted_latency_ms, point.latency_ms, None]
         y += [point.metric_percent, point.top1_int8_percent, None]
     line = {"color": "@joint", "width": 1}
@@ -158,6 +171,7 @@ def _joints(report: Report) -> Figure:
         "line": line,
         "showlegend": False,
         "hoverinfo": "skip",
+        "customdata": numbers,
     }
 
 
@@ -174,14 +188,16 @@ def _badge(point: FrontPoint) -> Figure:
     }
 
 
-def _chosen(point: FrontPoint) -> Figure:
+def _chosen(point: FrontPoint, explored: Explored) -> Figure:
     trace = _markers(
         "",
         [(point.latency_ms, point.top1_int8_percent)],
         {},
         f"{escape(' and '.join(point.names))}: %{{y:.2f}} % · %{{x:.3g}} ms measured",
         bars=[(point.latency_ms, point.latency_p10_ms, point.latency_p90_ms)],
+        numbers=[explored.number[point.config_digest]],
     )
+    trace["unselected"] = {"marker": {"opacity": FADED}, "textfont": {"color": "rgba(0,0,0,0)"}}
     return {**trace, **_badge(point)}
 
 
@@ -215,48 +231,6 @@ def _references(report: Report) -> list[Figure]:
 def accent(name: str) -> str:
     """The colour of a chosen subnet; names other than A, B and C share one."""
     return f"@{name.lower()}" if name in ("A", "B", "C") else "@measured"
-
-
-def _heights(report: Report) -> list[float]:
-    heights = [report.reference_val_fp32_percent, report.reference_val_int8_percent]
-    heights += [p.metric_percent for p in report.front]
-    return heights + [p.top1_int8_percent for p in report.front if p.top1_int8_percent is not None]
-
-
-def _floor(report: Report) -> float:
-    """The lower end of the plot: poor evaluations must not squeeze the front into a line."""
-    heights = _heights(report)
-    return min(heights) - 0.12 * (max(heights) - min(heights)) - 0.1
-
-
-def _ceiling(report: Report) -> float:
-    heights = _heights(report)
-    return max(heights) + 0.1 * (max(heights) - min(heights)) + 0.1
-
-
-def _latency_axis(report: Report) -> Figure:
-    """Latency in ms; logarithmic where the original is several times slower than the front."""
-    axis = axis_style("latency, ms, batch 1")
-    latencies = [report.reference.latency_fp32_ms, report.reference.latency_ms]
-    latencies += [p.predicted_latency_ms for p in report.front]
-    latencies += [p.latency_ms for p in report.front if p.latency_ms is not None]
-    if min(latencies) > 0 and max(latencies) > 3 * min(latencies):
-        latencies += [e.latency_ms for e in report.evaluations if e.latency_ms > 0]
-        axis["type"] = "log"
-        axis["title"]["text"] += ", log scale"
-        axis["tickvals"] = _round_numbers(min(latencies), max(latencies))
-        axis["ticktext"] = [f"{tick:g}" for tick in axis["tickvals"]]
-    return axis
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """Ticks for a logarithmic axis from `low` to `high`, and one beyond either end."""
-    steps = (1, 1.5, 2, 3, 5, 7) if high < 30 * low else (1, 2, 5)
-    decades = range(floor(log10(low)) - 1, floor(log10(high)) + 2)
-    ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-    first = max(i for i, tick in enumerate(ticks) if tick <= low)
-    last = min(i for i, tick in enumerate(ticks) if tick >= high)
-    return ticks[first : last + 1]
 
 
 def spread_text(p10_ms: float | None, p90_ms: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnas.report.types import Report, SubnetReport
+from bnas.report.types import Finetuned, Report, SubnetReport
 from bnas.report.words import short, significant, size, times
 
 if TYPE_CHECKING:
@@ -65,6 +65,31 @@ COLUMNS = (
     Column(head=("file", "INT8"), title="File size INT8", cell=lambda s: size(s.size_bytes)),
 )
 
+FINETUNED = (
+    Column(
+        head=("val. %", "before"),
+        title="Top-1 on the validation images before fine-tuning",
+        cell=lambda s: "–" if s.finetuned is None else f"{s.finetuned.before:.2f}",
+    ),
+    Column(
+        head=("val. %", "tuned"),
+        title="Top-1 on the validation images after fine-tuning",
+        cell=lambda s: _after(s.finetuned),
+    ),
+)
+
+
+def columns(report: Report) -> tuple[Column, ...]:
+    """The columns of the report's table."""
+    return (*COLUMNS, *FINETUNED) if any(subnet.finetuned for subnet in networks(report)) else COLUMNS
+
+
+def _after(told: Finetuned | None) -> str:
+    """The accuracy after fine-tuning, and whether its weights were left aside."""
+    if told is None:
+        return "–"
+    return f"{told.after:.2f}" if told.kept else f"{told.after:.2f} left"
+
 
 def networks(report: Report) -> tuple[SubnetReport, ...]:
     """The rows of the table: the reference first."""
@@ -84,9 +109,9 @@ def print_table(report: Report, console: Console | None = None) -> None:
 
 def markdown_table(report: Report) -> str:
     """The table in Markdown."""
-    rows = [("network", *(" ".join(filter(None, column.head)) for column in COLUMNS))]
-    rows.append(("---", *["---:"] * len(COLUMNS)))
-    rows += [(s.name, *(column.cell(s) for column in COLUMNS)) for s in networks(report)]
+    rows = [("network", *(" ".join(filter(None, column.head)) for column in columns(report)))]
+    rows.append(("---", *["---:"] * len(columns(report))))
+    rows += [(s.name, *(column.cell(s) for column in columns(report))) for s in networks(report)]
     return "".join(f"| {' | '.join(_escaped(cell) for cell in row)} |\n" for row in rows)
 
 
@@ -97,11 +122,13 @@ def _wide(report: Report) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
-    for column in COLUMNS:
+    for column in columns(report):
         table.add_column("\n".join(column.head).rstrip("\n"), justify="right", no_wrap=True)
     for subnet in networks(report):
         table.add_row(
-            Text(subnet.name), *(column.cell(subnet) for column in COLUMNS), style=_style(report, subnet)
+            Text(subnet.name),
+            *(column.cell(subnet) for column in columns(report)),
+            style=_style(report, subnet),
         )
     return table
 
@@ -115,7 +142,7 @@ def _narrow(report: Report) -> Table:
     table.add_column("")
     for subnet in networks(report):
         table.add_column(Text(subnet.name), justify="right", style=_style(report, subnet), no_wrap=True)
-    for column in COLUMNS:
+    for column in columns(report):
         table.add_row(
             " ".join(filter(None, column.head)), *(column.cell(subnet) for subnet in networks(report))
         )

@@ -6,13 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bnas.space import SubnetConfig
+from bnas.search import Constraint, Objective, Round
+from bnas.space import Choice, SubnetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
     """A member of the front after measuring: accuracies on the validation images, latency on the device
-    (INT8, batch 1, median) beside what was predicted, at the speed that the machine had meanwhile."""
+    (INT8, batch 1, median) beside what was predicted, at the speed that the machine had meanwhile.
+
+    predicted, measured: the same by the names of the search's objectives and constraints, as `throughput_per_s@HW`; of
+    the task's metric what the search found and what the INT8 network has. Not measured: what is not in `measured`.
+    """
 
     config: SubnetConfig
     top1_fp32_percent: float
@@ -23,13 +28,36 @@ class Verified:
     parameters: int
     latency_p10_ms: float | None = None
     latency_p90_ms: float | None = None
+    predicted: dict[str, float] = field(default_factory=dict, hash=False)
+    measured: dict[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileReport:
+    """A file of a subnet; `path` is relative to the run folder."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """`subnets/<name>/finetuned.json`: a subnet's `metric` before and after it was trained on, on `images` images of
+    the validation split; `kept`: it became better and the new weights are used."""
+
+    metric: str
+    before: float
+    after: float
+    kept: bool
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetReport:
     """One network of the table. Top-1 is on the test images, which nothing was chosen by; `latency_ms`, its
     10th and 90th percentile and `throughput_per_s` are INT8, latencies at batch 1; speed-ups are of the
-    INT8 subnet against the original network; `command` makes the subnet again."""
+    INT8 subnet against the original network; `command` makes the subnet again; `files` are its own.
+    `finetuned`: None where it was not trained on its own."""
 
     name: str
     config: dict[str, int] = field(hash=False)
@@ -49,13 +77,15 @@ class SubnetReport:
     command: str
     latency_fp32_p10_ms: float | None = None
     latency_fp32_p90_ms: float | None = None
+    files: tuple[FileReport, ...] = ()
+    finetuned: Finetuned | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontPoint:
     """A member of the front on the validation images: as the search saw it (`metric_percent`, not quantized, run
-    at the training's precision, against `predicted_latency_ms`) and as measured (INT8). `names`: the chosen
-    subnets it became, if any."""
+    at the training's precision, against `predicted_latency_ms`) and as measured (INT8). `predicted` and `measured`:
+    further values by name, each in both ways. `names`: the chosen subnets it became, if any."""
 
     config_digest: str
     metric_percent: float
@@ -65,21 +95,53 @@ class FrontPoint:
     latency_p10_ms: float | None = None
     latency_p90_ms: float | None = None
     names: tuple[str, ...] = ()
+    predicted: dict[str, float] = field(default_factory=dict, hash=False)
+    measured: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPoint:
-    """A subnet as the search saw it: top-1 on the validation images, predicted latency."""
+    """A subnet as the search saw it: top-1 on the validation images, predicted latency with its error bar.
+
+    indices: of its value of each of the report's `choices`. share: of the images, on which it was evaluated.
+    values: all others that the search had, by name.
+    """
 
     metric_percent: float
     latency_ms: float
+    config_digest: str = ""
+    indices: tuple[int, ...] = ()
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    macs: int | None = None
+    share: float = 1.0
+    values: dict[str, float] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Which choices move a value, as far as `samples` evaluated subnets tell; see `bnas.report.importance`.
+
+    scores: of each choice, the share of the value's variance that is lost when the choice is permuted; empty where the
+    subnets are too few. r2: of the model behind it, on subnets that it had not seen.
+    """
+
+    value: str
+    samples: int
+    r2: float | None = None
+    scores: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """A finished run. `reference` is the original network, as FP32 and as INT8; its two accuracies on the
     validation images place it in the plot of the front, where everything is on those images. `loss_points`: how much
-    top-1 subnet B was allowed to lose there."""
+    top-1 subnet B was allowed to lose there.
+
+    `search`: the algorithm and its options. `search_images` and `report_images`: how many images the search decided by,
+    and how many, which decided nothing, the numbers of `subnets` are on. `failed`: how many subnets could not be
+    evaluated, by the reason. `rounds`: what the search's predictors were worth. `choices` are those of the space.
+    """
 
     run: str
     task: str = "classification"
@@ -97,6 +159,15 @@ class Report:
     space: dict[str, Any] = field(hash=False)
     loss_points: float = 1.0
     notes: tuple[str, ...] = ()
+    search: dict[str, Any] = field(default_factory=dict, hash=False)
+    search_images: int | None = None
+    report_images: int | None = None
+    objectives: tuple[Objective, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    failed: dict[str, int] = field(default_factory=dict, hash=False)
+    rounds: tuple[Round, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    importance: tuple[Importance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

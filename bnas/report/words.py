@@ -66,6 +66,20 @@ def points(difference: float) -> str:
     return f"±{text}" if float(text) == 0 else f"{'+' if difference > 0 else '−'}{text}"
 
 
+def quantity_name(name: str) -> str:
+    """A value as a reader calls it: `latency, ms` of latency_ms; what follows @ is the hardware that it is on."""
+    base, _, hw = name.partition("@")
+    known = {"top1_percent": "top-1, %", "macs": "MACs", "throughput_per_s": "throughput, 1/s"}
+    words = known.get(base)
+    if words is None:
+        stem, _, unit = base.rpartition("_")
+        units = {"ms": "ms", "mj": "mJ", "bytes": "bytes", "percent": "%"}
+        words = (
+            f"{stem.replace('_', ' ')}, {units[unit]}" if stem and unit in units else base.replace("_", " ")
+        )
+    return f"{words} on {hw}" if hw else words
+
+
 def headliner(report: Report) -> SubnetReport | None:
     """The subnet that the headline is about: B, else the first."""
     return next((s for s in report.subnets if s.name == "B"), next(iter(report.subnets), None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from bnas.report import (
     EvaluationPoint,
+    FileReport,
     FrontPoint,
     LatencyReport,
     PredictorError,
@@ -18,19 +20,42 @@ from bnas.report import (
     TimedSubnet,
     subnet_report,
 )
+from bnas.report.importance import importance_of
+from bnas.search import Constraint, Round, objective
+from bnas.space import Choice
 
-CHOICES = {
-    f"layer{stage}.{part}": largest
+CHOICES = tuple(
+    Choice(
+        name=f"layer{stage}.{part}",
+        dim=part.rpartition(".")[2],
+        values=values,
+        targets=(f"layer{stage}.1", f"layer{stage}.2", f"layer{stage}.3")
+        if part == "depth"
+        else (f"layer{stage}.{part}".removesuffix(".width"),),
+    )
     for stage, width in enumerate((32, 64, 128), start=1)
-    for part, largest in (("depth", 3), ("width", width), ("0.conv1.width", width), ("1.conv1.width", width))
-}
+    for part, values in (
+        ("depth", (0, 1, 2, 3)),
+        *(
+            (f"{block}.width", tuple(width * i // 4 for i in (1, 2, 3, 4)))
+            for block in ("0.conv1", "1.conv1", "3.conv1")
+        ),
+    )
+)
+FILES = ("fp32.bin", "fp32.xml", "int8.bin", "int8.xml", "subnet.json", "weights.safetensors")
+
+
+def _index(share: float, choice: Choice) -> int:
+    """The place of the value that keeps about that share."""
+    last = len(choice.values) - 1
+    return min(last, max(0, round(share * (last + 1) - 1)))
 
 
 def _network(name: str, share: float, top1: float, reference: SubnetReport | None = None) -> SubnetReport:
     latency = 1.62 * share
-    return subnet_report(
+    made = subnet_report(
         name=name,
-        config={choice: max(1, round(share * largest)) for choice, largest in CHOICES.items()},
+        config={choice.name: choice.values[_index(share, choice)] for choice in CHOICES},
         top1_fp32_percent=top1,
         top1_int8_percent=top1 - 0.12,
         latency_ms=latency,
@@ -47,10 +72,30 @@ def _network(name: str, share: float, top1: float, reference: SubnetReport | Non
         latency_fp32_p10_ms=None if reference is not None else 4.8,
         latency_fp32_p90_ms=None if reference is not None else 5.1,
     )
+    files = (FileReport(path=f"subnets/{name}/{file}", size_bytes=int(1e6 * share)) for file in FILES)
+    return replace(made, files=tuple(files))
 
 
 def _top1(share: float) -> float:
     return 92.3 - 7.0 * (1 - share) ** 3
+
+
+def _evaluated(
+    number: int, share: float, rng: np.random.Generator, front: tuple[FrontPoint, ...]
+) -> EvaluationPoint:
+    """An evaluation; the first of them are the front's members, as the search saw them."""
+    near = np.clip(share + 0.12 * rng.normal(size=len(CHOICES)), 0, 1)
+    member = front[number] if number < len(front) else None
+    latency = member.predicted_latency_ms if member else 1.68 * share
+    return EvaluationPoint(
+        metric_percent=member.metric_percent if member else _top1(share) - 6 * float(rng.random()) ** 2,
+        latency_ms=latency,
+        config_digest=member.config_digest if member else f"{1000 + number:016x}",
+        indices=tuple(_index(float(own), choice) for own, choice in zip(near, CHOICES, strict=True)),
+        latency_low_ms=0.96 * latency,
+        latency_high_ms=1.05 * latency,
+        macs=int(48_600_000 * share**1.6),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +119,9 @@ def make_report() -> Callable[..., Report]:
             )
             for i, share in enumerate(shares)
         )
-        evaluations = tuple(
-            EvaluationPoint(metric_percent=_top1(s) - 6 * float(rng.random()) ** 2, latency_ms=1.68 * s)
-            for s in rng.uniform(0.17, 1, 160)
-        )
+        drawn = np.concatenate([shares, rng.uniform(0.17, 1, 160 - len(shares))])
+        evaluations = tuple(_evaluated(number, float(s), rng, front) for number, s in enumerate(drawn))
+        indices = [e.indices for e in evaluations]
         values: dict[str, Any] = {
             "run": "quickstart",
             "dataset": "Fashion-MNIST, 12 000 images",
@@ -108,6 +152,28 @@ def make_report() -> Callable[..., Report]:
                 "held out": {"mape_percent": 2.4, "within_10_percent": 97.5, "kendall_tau": 0.951},
             },
             "space": {"size": 3_188_646, "choices": 12, "dims": ["depth", "width"]},
+            "search": {"algorithm": "linas", "population": 20, "screen": 1.0, "seed": 0},
+            "search_images": 2000,
+            "report_images": 2000,
+            "objectives": (objective("top1_percent"), objective("latency_ms")),
+            "constraints": (Constraint(name="latency_ms", bound="<=", limit=1.5),),
+            "failed": {"it gave top1_percent = nan": 2, "out of memory": 1},
+            "rounds": tuple(
+                Round(
+                    evaluations=40 * number,
+                    kendall_tau={"top1_percent": 0.5 + 0.08 * number, "latency_ms": 0.97},
+                    mean_error={"top1_percent": 1.0 / number, "latency_ms": 0.01},
+                )
+                for number in (1, 2, 3, 4)
+            ),
+            "choices": CHOICES,
+            "importance": tuple(
+                importance_of(name, CHOICES, indices, values)
+                for name, values in (
+                    ("top1_percent", [e.metric_percent for e in evaluations]),
+                    ("latency_ms", [e.latency_ms for e in evaluations]),
+                )
+            ),
             "notes": ("Latencies were measured on a machine that other programs were using.",),
         }
         return Report(**{**values, **changed})

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
+from bnas.report import Finetuned, Importance
 from bnas.report.page import page
 
 EVIL = "<script>alert(1)</script>"
@@ -66,16 +67,17 @@ def test_every_name_is_escaped(evil):
     assert EVIL not in html
     assert "<script>alert" not in html
     elements = Elements(html)
-    assert [tag for tag, _ in elements.tags].count("script") == 3  # figures, plotly, the page's own
+    assert [tag for tag, _ in elements.tags].count("script") == 4  # two of data, plotly, the page's own
     assert elements.text.count(EVIL) > 15
 
 
 def test_it_asks_nothing_of_the_network(make_report):
-    html = own_part(page(make_report()))
+    html = own_part(page(make_report())).replace("http://www.w3.org/2000/svg", "")  # a name, not an address
     elements = Elements(html)
     for tag, attributes in elements.tags:
         assert tag not in ("link", "img", "iframe", "object", "embed", "base")
-        assert not attributes.keys() & {"src", "href", "srcset", "action"}
+        assert not attributes.keys() & {"src", "srcset", "action"}
+        assert re.fullmatch(r"subnets/[^:]*", attributes.get("href") or "subnets/")  # files beside the page
     assert "http" not in html.replace("http-equiv", "")
     assert "url(" not in html
     assert "@import" not in html
@@ -124,9 +126,43 @@ def test_the_predictor_has_a_section_with_a_link_to_its_own_page(make_report, ma
 
 def test_a_report_with_nothing_to_plot_is_still_a_page(make_report):
     bare = make_report(
-        subnets=(), front=(), evaluations=(), hypervolume=(), notes=(), hardware={}, latency_model={}
-    )
+        subnets=(), front=(), evaluations=(), hypervolume=(), notes=(), hardware={}, latency_model={}, choices=(),
+        importance=(), rounds=(), constraints=(), failed={}, search={}, objectives=(),
+    )  # fmt: skip
     html = own_part(page(bare))
     assert 'class="notes"' not in html
-    assert 'id="prediction"' not in html
+    for place in ("prediction", "progress", "importance", "parallel", "evaluations"):
+        assert f'id="{place}"' not in html
     assert "This run chose no subnets." in unescape(html)
+
+
+def test_both_splits_are_stated(make_report):
+    text = Elements(own_part(page(make_report(search_images=1234, report_images=5678)))).text
+    assert "The search decided by 1,234 validation images; top-1 here is on the 5,678 test images" in text
+    assert "images that it decided by" in text
+
+
+def test_the_search_is_told_with_what_failed(make_report):
+    text = re.sub(r"\s+", " ", Elements(own_part(page(make_report()))).text)
+    for told in ("linas", "latency_ms <= 1.5", "top-1, % (large); latency, ms (small)", "subnets failed"):
+        assert told in text
+    assert "3 subnets could not be evaluated: it gave top1_percent = nan (2); out of memory (1)." in text
+
+
+def test_before_and_after_only_where_something_was_fine_tuned(make_report):
+    report = make_report()
+    assert "ine-tun" not in Elements(own_part(page(report))).text
+    gain = Finetuned(metric="top1_percent", before=90.5, after=91.25, kept=True, images=2000)
+    tuned = (replace(report.subnets[0], finetuned=gain), *report.subnets[1:])
+    text = Elements(own_part(page(make_report(subnets=tuned)))).text
+    assert "90.5091.25" in text  # in two cells
+    assert "+0.75" in text
+    left = (replace(report.subnets[0], finetuned=replace(gain, after=90.0, kept=False)), *report.subnets[1:])
+    assert "90.5090.00 left" in Elements(own_part(page(make_report(subnets=left)))).text
+
+
+def test_too_few_subnets_for_an_importance_are_told(make_report):
+    few = (Importance(value="top1_percent", samples=7), Importance(value="latency_ms", samples=7))
+    html = own_part(page(make_report(importance=few)))
+    assert 'id="importance"' not in html
+    assert "Not enough subnets to tell: 7 were evaluated, 20 are needed." in html

@@ -23,7 +23,7 @@ addEventListener("load", () => {
       seen[div.id] = {
         points: div.querySelectorAll(".scatterlayer .point").length,
         lines: div.querySelectorAll(".scatterlayer .js-line").length,
-        bars: div.querySelectorAll(".scatterlayer .errorbar").length,
+        bars: div.querySelectorAll(".scatterlayer .errorbar, .barlayer .point").length,
         size: [div.querySelector(".main-svg").clientWidth, div.querySelector(".main-svg").clientHeight],
         ink: getComputedStyle(div.querySelector(".xtitle")).fill,
       };
@@ -48,13 +48,14 @@ def test_the_page_works_offline(seen):
     assert seen["errors"] == seen["blocked"] == seen["requests"] == []
     assert seen["alerts"] == 0
     front = seen["front"]
-    # 9 predicted, 6 measured, 3 chosen, 2 references; of the 160 evaluated those that are in range
-    assert 60 < front["points"] - 9 - 6 - 3 - 2 <= 160
+    # 9 predicted, 6 measured, 3 chosen, 2 references, the ring; of the 160 evaluated those that are in range
+    assert 60 < front["points"] - 9 - 6 - 3 - 2 - 1 <= 160
     assert front["bars"] == 6 + 3 + 2
-    assert front["size"][0] > 900
+    assert front["size"][0] > 700
     assert front["size"][1] > 400
     assert seen["prediction"]["points"] == 9 + 3
-    assert seen["progress"]["lines"] == 1
+    assert seen["progress"]["lines"] == 1 + 2  # hypervolume, and what was foretold of two values
+    assert seen["importance"]["bars"] == 2 * 12
     assert seen["button"] == "Copied"
     assert seen["width"][0] <= seen["width"][1]
 

@@ -6,6 +6,7 @@ import pytest
 
 from bnas.report import EvaluationPoint
 from bnas.report.plots import figures
+from bnas.search import Constraint
 
 
 def trace(figure, name):
@@ -80,12 +81,49 @@ def test_the_prediction_plot_tells_each_error(make_report):
 
 
 def test_what_there_is_no_data_for_is_not_drawn(make_report):
-    assert set(figures(make_report())) == {"front", "prediction", "progress"}
-    assert set(figures(make_report(hypervolume=(), front=(), evaluations=()))) == {"front"}
+    assert set(figures(make_report())) == {"front", "prediction", "progress", "importance"}
+    bare = make_report(hypervolume=(), front=(), evaluations=(), importance=())
+    assert set(figures(bare)) == {"front"}
     unmeasured = tuple(replace(p, latency_ms=None) for p in make_report().front)
-    assert set(figures(make_report(front=unmeasured))) == {"front", "progress"}
+    assert set(figures(make_report(front=unmeasured))) == {"front", "progress", "importance"}
 
 
 def test_one_member_and_equal_latencies_are_drawn(make_report):
     report = make_report()
-    assert set(figures(make_report(front=report.front[:1]))) == {"front", "prediction", "progress"}
+    assert figures(make_report(front=report.front[:1])).keys() >= {"front", "prediction", "progress"}
+
+
+def test_every_point_knows_its_subnet(make_report):
+    report = make_report()
+    data = figures(report)["front"]["data"]
+    front = {own.get("name"): own for own in data}
+    assert front["evaluated in the search"]["customdata"] == list(range(160))
+    # The first evaluations of this report are the front's members.
+    assert front["front, predicted (before INT8)"]["customdata"] == list(range(9))
+    b = next(i for i, p in enumerate(report.front) if p.names == ("B",))
+    assert front["subnet B"]["customdata"] == [b]
+    assert front["original, INT8"]["customdata"] == front["original, FP32"]["customdata"] == [160]
+    joints = next(own for own in data if own.get("line", {}).get("color") == "@joint")
+    assert joints["customdata"][3:6] == [1, 1, 1]
+    assert data[-1]["name"] == "ring"
+
+
+def test_limits_of_the_search_are_lines(make_report):
+    limits = (
+        Constraint(name="latency_ms", bound="<=", limit=1.5),
+        Constraint(name="top1_percent", bound=">=", limit=90.0),
+        Constraint(name="macs", bound="<=", limit=1e9),
+    )
+    lines = figures(make_report(constraints=limits))["front"]["layout"]["shapes"]
+    assert [(own["x0"], own["x1"], own["y0"], own["y1"]) for own in lines] == [
+        (1.5, 1.5, 0, 1),
+        (0, 1, 90.0, 90.0),
+    ]
+    assert [(own["xref"], own["yref"]) for own in lines] == [("x", "paper"), ("paper", "y")]
+
+
+def test_a_prediction_counts_at_the_speed_that_the_machine_had(make_report):
+    report = make_report()
+    front = tuple(replace(p, predicted={"latency_ms": 2.0}) for p in report.front)
+    dots = trace(figures(make_report(front=front))["prediction"], "front")
+    assert dots["x"] == [2.0] * 9

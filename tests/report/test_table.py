@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from bnas.report import markdown_table, print_table
+from bnas.report import Finetuned, markdown_table, print_table
 from bnas.report.table import COLUMNS
 
 
@@ -65,3 +65,17 @@ def test_markdown_has_every_network_and_column(make_report):
 def test_markdown_escapes_names(make_report):
     odd = replace(make_report().subnets[0], name="a|b<script>")
     assert "| a\\|b&lt;script> |" in markdown_table(make_report(subnets=(odd,)))
+
+
+def test_fine_tuning_has_columns_only_where_there_was_some(make_report):
+    report = make_report()
+    assert "tuned" not in markdown_table(report)
+    gain = Finetuned(metric="top1_percent", before=90.5, after=91.25, kept=True, images=2000)
+    worse = replace(gain, after=90.0, kept=False)
+    a, b, c = report.subnets
+    rows = markdown_table(
+        make_report(subnets=(replace(a, finetuned=gain), replace(b, finetuned=worse), c))
+    ).splitlines()
+    ends = [tuple(cell.strip() for cell in row.split("|")[-3:-1]) for row in rows]
+    assert ends[0] == ("val. % before", "val. % tuned")
+    assert ends[2:] == [("–", "–"), ("90.50", "91.25"), ("90.50", "90.00 left"), ("–", "–")]
