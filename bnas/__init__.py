@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
         recalibrate,
     )
     from bnas.train.evaluate import evaluate
+    from bnas.train.specialize import Specialized, specialize
 
 _HOMES = {
     "bnas.commands.extract": ("extract_subnet", "rebuild"),
@@ -50,6 +51,7 @@ _HOMES = {
     "bnas.search": ("Candidate", "Objective", "ParetoFront", "SearchConfig", "search"),
     "bnas.space": ("Choice", "SearchSpace", "SpaceRules", "SubnetConfig", "derive_space"),
     "bnas.supernet": ("Supernet", "reorder_channels"),
+    "bnas.train.specialize": ("Specialized", "specialize"),
     "bnas.train": (
         "FeatureMatch",
         "FinetuneConfig",
@@ -88,6 +90,7 @@ __all__ = [
     "SearchConfig",
     "SearchSpace",
     "SpaceRules",
+    "Specialized",
     "Stage",
     "SubnetConfig",
     "Supernet",
@@ -107,6 +110,7 @@ __all__ = [
     "recalibrate",
     "reorder_channels",
     "search",
+    "specialize",
     "trace",
     "train",
     "verify",

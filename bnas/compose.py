@@ -137,7 +137,7 @@ def _value_override(override: str) -> str:
     """`key=value` as Hydra's `++key=value`, so that it also sets what no YAML lists."""
     if override.startswith("~"):
         return override
-    key, equals, value = override.lstrip("+").partition("=")
+    key, equals, value = _bound(*override.lstrip("+").partition("="))
     if not equals or not all(part.isidentifier() for part in key.split(".")) or key.split(".")[0] == "hydra":
         raise ConfigError(f"{override}: expected key=value, as in train.batch_size=64")
     quoted = "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
@@ -154,6 +154,22 @@ def _value_override(override: str) -> str:
             raise ConfigError(f"{override}: one value expected; a list is written '{key}=[{value}]'")
         return f"++{key}={text}"
     raise ConfigError(f"{override}: not readable: {reason}")
+
+
+def _bound(key: str, equals: str, value: str) -> tuple[str, str, str]:
+    """`search.constraints.latency_ms<=5` as `=<= 5`; a key with @, which Hydra takes for its own, as one of a mapping.
+
+    In a mapping bounds and keys are read with and without quotes: `{latency_ms: <= 5}`, `{"latency_ms": "<= 5"}`.
+    """
+    if key[-1:] in ("<", ">"):
+        key, value = key[:-1].rstrip(), f"{key[-1]}= {value}"
+    above, _, last = key.rpartition(".")
+    if "@" in last and above:
+        key, value = above, f"{{{last}: {value}}}"
+    if value.startswith("{"):
+        value = re.sub(r"""([{,]\s*)(["'])([\w@.-]+)\2(\s*:)""", r"\1\3\4", value)
+        value = re.sub(r"(:\s*)([<>]=\s*[\w.+-]+)", r"\1'\2'", value)
+    return key, equals, value
 
 
 def _composed(

@@ -205,3 +205,31 @@ def test_the_folder_of_confs_is_in_the_package_when_installed_and_beside_it_in_a
     assert conf_folder() == tmp_path / "site" / "conf"
     (package / "conf").mkdir()
     assert conf_folder() == package / "conf"
+
+
+@pytest.mark.parametrize(
+    ("override", "constraints"),
+    [
+        ("search.constraints.latency_ms<=5", {"latency_ms": "<= 5"}),
+        ("search.constraints.top1_percent>=93", {"top1_percent": ">= 93"}),
+        ("search.constraints.latency_ms=<= 5", {"latency_ms": "<= 5"}),
+        ('+search.constraints.latency_ms="<= 5"', {"latency_ms": "<= 5"}),
+        ("search.constraints.latency_ms@cpu_throughput<=5", {"latency_ms@cpu_throughput": "<= 5"}),
+        ('search.constraints.latency_ms@cpu="<= 5"', {"latency_ms@cpu": "<= 5"}),
+        ('search.constraints={latency_ms: "<= 5", macs: <=1e6}', {"latency_ms": "<= 5", "macs": "<=1e6"}),
+        ('search.constraints={"latency_ms@cpu": "<= 5"}', {"latency_ms@cpu": "<= 5"}),
+    ],
+)
+def test_bounds_are_read_as_they_are_typed(override: str, constraints: dict[str, str]) -> None:
+    assert compose("bare", [override])["search"]["constraints"] == constraints
+
+
+def test_bounds_add_up() -> None:
+    typed = [
+        "search.constraints.latency_ms<=5",
+        "search.constraints.macs@x<=1",
+        "search.preference.energy_mj@x=2.5",
+    ]
+    search = compose("bare", typed)["search"]
+    assert search["constraints"] == {"latency_ms": "<= 5", "macs@x": "<= 1"}
+    assert search["preference"] == {"energy_mj@x": 2.5}

@@ -22,13 +22,13 @@ _STAGES = {
     "pretrain": "get the original network: its published weights, or train it when there are none",
     "train": "train the super-network stage by stage (does build and pretrain first where needed)",
     "measure": "time sample subnets on a machine and fit the latency predictor; measure --check, measure worker",
-    "search": "search accuracy against latency, then verify the front on this machine",
+    "search": "search the space for the best trade-offs, then verify the front on this machine",
     "extract": "take the chosen subnets A, B and C out as plain modules",
     "finetune": "train them on, each on its own, where finetune.epochs or train=finetune asks for it",
     "quantize": "quantize them, and the original network, to INT8",
     "export": "write their FP32 networks too, and check every file against the torch module",
     "verify": "accuracy on the held-out test images and interleaved latency of every exported file",
-    "report": "the table, report.json and report.html",
+    "report": "the table, report.json and report.html; of several runs, compare.html: report runs/a runs/b",
 }
 
 COMMANDS: dict[str, Command] = {
@@ -39,12 +39,15 @@ COMMANDS: dict[str, Command] = {
     "measure": Command(
         name="measure", help=_STAGES["measure"], run=_later("measure", "command"), together=True
     ),
+    "report": Command(
+        name="report", help=_STAGES["report"], run=_later("compare", "command"), together=True
+    ),
     "run": Command(
         name="run", help="all of the above, skipping what is done", run=_later("stages", "command"),
         together=True,
     ),
     "show": Command(
-        name="show", help="a run, or a part: show space, show latency, show subnet A, show diff A B, show report",
+        name="show", help="a run, or a part: show space, latency, front, subnet A, diff A B, report",
         run=_later("show", "command"),
     ),
 }  # fmt: skip

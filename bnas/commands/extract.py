@@ -10,12 +10,12 @@ from safetensors.torch import load_model as fill
 from torch import nn
 
 from bnas import progress, supernet
+from bnas.commands.decision import Decision
 from bnas.commands.project import Made, Project, import_plugins, open_run
-from bnas.commands.search import Decision
 from bnas.errors import RunError, did_you_mean
 from bnas.files import read_json, write_json
 from bnas.models import ModelConfig, load_model
-from bnas.space import SubnetConfig, resolution_of
+from bnas.space import SubnetConfig, architecture, resolution_of
 from bnas.supernet import Reshaping, Supernet, reshape, reshaping
 from bnas.train import recalibrate, recalibration_batches
 
@@ -52,7 +52,7 @@ def extract(project: Project) -> Made:
             if config is None:
                 module = project.original()
             else:
-                module = supernet.extract_subnet(trained, config)
+                module = supernet.extract_subnet(trained, architecture(config))
                 recalibrate(module, calibration, resolution=resolution_of(config))
             made += (f"subnets/{name}/weights.safetensors", f"subnets/{name}/subnet.json")
             project.write_weights(module, made[-2])
@@ -120,7 +120,7 @@ def _file(project: Project, trained: Supernet, name: str, config: SubnetConfig |
         name=name,
         config=config,
         model=project.fresh_config,
-        reshaping=Reshaping() if config is None else reshaping(trained, config),
+        reshaping=Reshaping() if config is None else reshaping(trained, architecture(config)),
         plugins=project.config.plugins,
     )
 
@@ -144,5 +144,5 @@ def extract_subnet(source: Supernet | str | Path, config: SubnetConfig | str) ->
     project = open_run(source)
     if isinstance(config, SubnetConfig):
         project.folder.require("train")
-        return supernet.extract_subnet(project.supernet(trained=True), config)
+        return supernet.extract_subnet(project.supernet(trained=True), architecture(config))
     return load_subnet(project, config)

@@ -9,23 +9,30 @@ from bnas.commands.extract import FINETUNED, REFERENCE, rebuild, resolution
 from bnas.commands.project import FOLLOWED, Made, Project
 from bnas.commands.quantize import subnet_names
 from bnas.errors import ConfigError, did_you_mean
+from bnas.files import write_json
+from bnas.report import Finetuned
 from bnas.space import resolution_of
 from bnas.supernet import extract_subnet
 from bnas.train import TASKS, evaluate, recalibrate, recalibration_batches
 from bnas.train import finetune as train_subnet
 from bnas.train.distributed import world
+from bnas.train.specialize import is_better
+
+GAIN = "finetuned.json"  # beside weights.safetensors: what the training gained
 
 
 def finetune(project: Project) -> Made:
-    """Write subnets/<name>/finetuned.safetensors of each subnet that is better with it on the validation images.
+    """Write subnets/<name>/finetuned.json of each subnet, before and after on the validation images, and
+    finetuned.safetensors where it became better.
 
     Raises:
         ConfigError: `finetune.subnets` names one that the run has not.
     """
     config, data, leads = project.config.finetune, project.data, world().leads
     if leads:
-        for path in project.folder.path("subnets").glob(f"*/{FINETUNED}"):
-            path.unlink()
+        for file in (FINETUNED, GAIN):
+            for path in project.folder.path("subnets").glob(f"*/{file}"):
+                path.unlink()
     place = project.folder.path("subnets")
     if not config.epochs:
         return Made(
@@ -51,7 +58,11 @@ def finetune(project: Project) -> Made:
         if not leads:
             continue
         after = evaluate(module, data.val, task=config.task, resolution=size)
-        better = after > before if TASKS[config.task].higher_is_better else after < before
+        better = is_better(config.task, before, after)
+        metric = TASKS[config.task].metric_name
+        gain = Finetuned(metric=metric, before=before, after=after, kept=better, images=len(data.val))
+        made.append(f"subnets/{name}/{GAIN}")
+        write_json(project.folder.path(made[-1]), gain)
         if better:
             made.append(f"subnets/{name}/{FINETUNED}")
             project.write_weights(module, made[-1])

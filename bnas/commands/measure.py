@@ -37,7 +37,7 @@ from bnas.measure import (
 from bnas.measure.backends import Network
 from bnas.measure.campaign import Connect
 from bnas.measure.remote import RayDevice, WorkerDevice, serve
-from bnas.space import LayerCost, SubnetConfig, layer_costs
+from bnas.space import LayerCost, SubnetConfig, layer_costs, precisions_of
 
 
 def command(invocation: Invocation) -> None:
@@ -93,6 +93,7 @@ def measure(project: Project) -> Made:
         path=project.folder.path(*place, MEASUREMENTS),
         seed=config.seed,
         connect=_connect(project),
+        precisions=partial(precisions_of, project.graph, project.space),
     )
     refuse_if_noisy(measurements, config.measure.max_ratio_error_percent)
     fit = partial(_fitted, project, source)

@@ -29,7 +29,7 @@ from bnas.measure.hardware import physical_cores
 from bnas.models import Inputs, ModelConfig, load_model, weights_for
 from bnas.plain import from_plain
 from bnas.run_folder import RunFolder, newest
-from bnas.space import SearchSpace
+from bnas.space import SearchSpace, SubnetConfig, has_precisions, uniform, with_precisions
 from bnas.supernet import Supernet
 
 NO_DATA = "none"  # conf/data/none.yaml
@@ -128,14 +128,33 @@ class Project:
         return read_json(self.folder.path("graph.json"), ChannelGraph)
 
     @cached_property
-    def space(self) -> SearchSpace:
+    def elastic_space(self) -> SearchSpace:
+        """The super-network's own space."""
         return read_json(self.folder.path("space.json"), SearchSpace)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What is measured and searched: the super-network's space, with precisions of blocks where they are chosen."""
+        precisions = self.config.quantize.precisions
+        return (
+            with_precisions(self.elastic_space, self.graph, precisions) if precisions else self.elastic_space
+        )
+
+    @property
+    def original_config(self) -> SubnetConfig:
+        """The original network as it is deployed for comparison: in INT8."""
+        space, int8 = self.space, ("int8_channel", "int8_tensor")
+        if not has_precisions(space):
+            return space.largest
+        return uniform(
+            space, space.largest, next(own for own in int8 if own in self.config.quantize.precisions)
+        )
 
     def supernet(self, *, trained: bool) -> Supernet:
         """The super-network with the weights of `train`, or with those it is made with."""
         model, _ = self.fresh_model()
         transform = self.config.space.kernel_transform
-        supernet = Supernet(model, self.graph, self.space, kernel_transform=transform)
+        supernet = Supernet(model, self.graph, self.elastic_space, kernel_transform=transform)
         if trained:
             self.read_weights(supernet.trained, SUPERNET, "train")
         return supernet

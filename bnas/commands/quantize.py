@@ -6,12 +6,12 @@ from pathlib import Path
 
 from bnas import progress
 from bnas import quantize as quantizing
-from bnas.commands.extract import load_subnet, resolution
+from bnas.commands.evaluation import quantization_images
+from bnas.commands.extract import SubnetFile, load_subnet, resolution
 from bnas.commands.project import Made, Project
-from bnas.commands.search import calibration_images
 from bnas.export import Artefact, export
-from bnas.files import write_json
-from bnas.space import resized
+from bnas.files import read_json, write_json
+from bnas.space import Precisions, precisions_of, resized
 
 
 def subnet_names(project: Project) -> tuple[str, ...]:
@@ -22,14 +22,16 @@ def subnet_names(project: Project) -> tuple[str, ...]:
 
 def quantize(project: Project) -> Made:
     """Write subnets/<name>/int8.xml and .bin, calibrated on training images."""
-    names, images = subnet_names(project), calibration_images(project)
+    names, images = subnet_names(project), quantization_images(project)
     made: list[str] = []
     artefacts: dict[str, Artefact] = {}
     with progress.bar("quantize", total=len(names)) as step:
         for name in names:
             module, size = load_subnet(project, name), resolution(project, name)
             example, own = resized(project.example, size), (resized(image, size) for image in images)
-            quantized = quantizing.quantize(module, project.config.quantize, own, example)
+            quantized = quantizing.quantize(
+                module, project.config.quantize, own, example, precisions=precisions(project, name)
+            )
             path = f"subnets/{name}/int8.xml"
             artefacts[name] = relative(
                 project, export(quantized, project.config.export, project.folder.path(path), example)
@@ -42,6 +44,12 @@ def quantize(project: Project) -> Made:
         paths=(*made, "subnets/int8.json"),
         line=f"INT8, calibrated on {len(images)} training images: {sizes} → {project.folder.path('subnets')}",
     )
+
+
+def precisions(project: Project, name: str) -> Precisions:
+    """What each part of the subnet called `name` is quantized to; none: all of it to INT8."""
+    config = read_json(project.folder.path("subnets", name, "subnet.json"), SubnetFile).config
+    return {} if config is None else precisions_of(project.graph, project.space, config)
 
 
 def relative(project: Project, artefact: Artefact) -> Artefact:

@@ -1,19 +1,29 @@
-"""`bnas report`: report.json, report.html and the table, from what was verified."""
+"""`bnas report`: report.json, report.html, its figures as PNG, and the table, from what was verified."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+from bnas import progress
+from bnas.commands.decision import Decision
 from bnas.commands.extract import REFERENCE, SubnetFile
+from bnas.commands.finetune import GAIN
 from bnas.commands.latency_report import read_campaign
 from bnas.commands.project import Made, Project
-from bnas.commands.search import Decision
 from bnas.commands.verify import Verification
-from bnas.files import read_json
+from bnas.errors import MissingPackageError
+from bnas.files import read_json, write_json
+from bnas.measure import LatencyModel
+from bnas.measure.latency import predict_many
 from bnas.plain import to_plain
 from bnas.report import (
     EvaluationPoint,
+    FileReport,
+    Finetuned,
     FrontPoint,
+    Importance,
     Report,
     SubnetReport,
     Verified,
@@ -23,7 +33,14 @@ from bnas.report import (
     write_latency,
     write_report,
 )
-from bnas.space import SubnetConfig, costs
+from bnas.report.importance import importance_of
+from bnas.report.png import write_png
+from bnas.search import ParetoFront
+from bnas.space import SubnetConfig, costs, layer_costs
+from bnas.train.task import TASKS
+
+FIGURES = "figures"  # the folder of the PNG files
+IMPORTANT = 3  # values, whose importance is told, at most
 
 
 def report(project: Project) -> Made:
@@ -32,6 +49,8 @@ def report(project: Project) -> Made:
     decision = read_json(folder.path(*place, "front.json"), Decision)
     verification = read_json(folder.path("verified.json"), Verification)
     latency = read_campaign(project)
+    front = decision.front
+    evaluations = _evaluations(project, front)
     reference = _row(project, REFERENCE, decision, verification)
     subnets = tuple(_row(project, name, decision, verification, reference) for name in decision.chosen)
     result = Report(
@@ -42,23 +61,34 @@ def report(project: Project) -> Made:
         subnets=subnets,
         reference_val_fp32_percent=decision.reference.top1_fp32_percent,
         reference_val_int8_percent=decision.reference.top1_int8_percent,
-        front=_front(decision),
-        evaluations=tuple(
-            EvaluationPoint(metric_percent=c.values["top1_percent"], latency_ms=c.values["latency_ms"])
-            for c in decision.front.evaluations
-        ),
-        hypervolume=decision.front.hypervolume,
+        front=_front(project, decision),
+        evaluations=evaluations,
+        hypervolume=front.hypervolume,
         hardware=to_plain(verification.hardware),
         protocol=_protocol(project, verification),
         latency_model=latency_facts(latency),
         space={"size": project.space.size, "choices": len(project.space.choices)},
         notes=decision.notes,
         loss_points=project.config.loss_points,
+        search=_search(project),
+        search_images=len(project.data.val),
+        report_images=len(project.data.test),
+        objectives=front.objectives,
+        constraints=front.constraints,
+        failed=dict(sorted(Counter(own.reason for own in front.failed).items())),
+        rounds=front.rounds,
+        choices=project.space.choices,
+        importance=_importance(project, front, evaluations),
     )
     _, page = write_report(result, folder.root, latency)
+    write_json(
+        folder.path(*place, "report.json"), result
+    )  # for comparisons: of this hardware, whatever comes later
     write_latency(latency, folder.path("latency", project.hw_folder))
+    figures = _figures(project, result)
     print_table(result)
-    return Made(paths=("report.json", "report.html"), line=f"the table above → {page}")
+    made = ("report.json", "report.html", "/".join((*place, "report.json")), *figures)
+    return Made(paths=made, line=f"the table above → {page}")
 
 
 def _row(
@@ -75,7 +105,7 @@ def _row(
     member = decision.reference if file.config is None else _member(decision, config)
     # The machine was faster or slower when the front was measured: by as much as the original network was.
     now = verification.networks[REFERENCE]["int8"].timing.time_ms / decision.reference.latency_ms
-    return subnet_report(
+    row = subnet_report(
         name=name,
         config=config.values,
         top1_fp32_percent=fp32.top1_percent,
@@ -94,20 +124,99 @@ def _row(
         reference=reference,
         predicted_latency_ms=now * member.predicted_latency_ms,
     )
+    return replace(row, files=_files(project, name), finetuned=_finetuned(project, name))
+
+
+def _files(project: Project, name: str) -> tuple[FileReport, ...]:
+    """The files that a person may want of a subnet."""
+    folder = project.folder.path("subnets", name)
+    return tuple(
+        FileReport(path=path.relative_to(project.folder.root).as_posix(), size_bytes=path.stat().st_size)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _finetuned(project: Project, name: str) -> Finetuned | None:
+    path: Path = project.folder.path("subnets", name, GAIN)
+    return read_json(path, Finetuned) if path.exists() else None
+
+
+def _evaluations(project: Project, front: ParetoFront) -> tuple[EvaluationPoint, ...]:
+    """Every subnet as the search saw it, with the error bar of its predicted latency."""
+    metric = TASKS[project.config.train.task].metric_name
+    model = read_json(project.folder.path("latency", project.hw_folder, "model.json"), LatencyModel)
+    layers = [layer_costs(project.graph, project.space, own.config) for own in front.evaluations]
+    further = [*(goal.name for goal in front.objectives), *(own.name for own in front.constraints)]
+    return tuple(
+        EvaluationPoint(
+            metric_percent=own.values[metric],
+            latency_ms=own.values["latency_ms"],
+            config_digest=own.config.digest,
+            indices=project.space.encode(own.config),
+            latency_low_ms=bar.low_ms,
+            latency_high_ms=bar.high_ms,
+            macs=costs(project.graph, project.space, own.config).macs,
+            share=own.share,
+            values={
+                name: own.values[name]
+                for name in further
+                if name in own.values and name not in (metric, "latency_ms", "macs")
+            },
+        )
+        for own, bar in zip(front.evaluations, predict_many(model, layers), strict=True)
+    )
+
+
+def _importance(
+    project: Project, front: ParetoFront, evaluations: tuple[EvaluationPoint, ...]
+) -> tuple[Importance, ...]:
+    """Which choices matter for the objectives, among subnets that were evaluated on all images."""
+    whole = [own for own in evaluations if own.share == 1]
+    metric = TASKS[project.config.train.task].metric_name
+    values = {
+        metric: [own.metric_percent for own in whole],
+        "latency_ms": [own.latency_ms for own in whole],
+        **{
+            goal.name: [own.values[goal.name] for own in whole]
+            for goal in front.objectives
+            if all(goal.name in own.values for own in whole)
+        },
+    }
+    indices = [own.indices for own in whole]
+    named = list(values.items())[:IMPORTANT]
+    return tuple(importance_of(name, project.space.choices, indices, told) for name, told in named)
+
+
+def _search(project: Project) -> dict[str, object]:
+    """The algorithm and its options; who evaluates changes nothing that is found."""
+    options = {name: x for name, x in to_plain(project.config.search).items() if name != "workers"}
+    return {**options, "seed": project.config.seed}
+
+
+def _figures(project: Project, result: Report) -> tuple[str, ...]:
+    """The paths of the figures for papers; says how to get them, where matplotlib is missing."""
+    try:
+        written = write_png(result, project.folder.path(FIGURES))
+    except MissingPackageError as error:
+        progress.say(f"no {FIGURES}/*.png were written: {error}")
+        return ()
+    return tuple(f"{FIGURES}/{path.name}" for path in written)
 
 
 def _member(decision: Decision, config: SubnetConfig) -> Verified:
     return next(member for member in decision.members if member.config == config)
 
 
-def _front(decision: Decision) -> tuple[FrontPoint, ...]:
+def _front(project: Project, decision: Decision) -> tuple[FrontPoint, ...]:
     """All members of the front as the search saw them, and those measured also as measured."""
+    metric = TASKS[project.config.train.task].metric_name
     measured = {member.config: member for member in decision.members}
     points = []
     for candidate in decision.front.members:
         point = FrontPoint(
             config_digest=candidate.config.digest,
-            metric_percent=candidate.values["top1_percent"],
+            metric_percent=candidate.values[metric],
             predicted_latency_ms=candidate.values["latency_ms"],
             names=tuple(name for name, config in decision.chosen.items() if config == candidate.config),
         )
@@ -118,6 +227,8 @@ def _front(decision: Decision) -> tuple[FrontPoint, ...]:
                 latency_ms=member.latency_ms,
                 latency_p10_ms=member.latency_p10_ms,
                 latency_p90_ms=member.latency_p90_ms,
+                predicted={"latency_ms": member.predicted_latency_ms, **member.predicted},
+                measured={"latency_ms": member.latency_ms, **member.measured},
             )
         points.append(point)
     return tuple(points)

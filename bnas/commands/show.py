@@ -1,4 +1,4 @@
-"""`bnas show [WHAT]`: a run, or any of its parts, as `space`, `train`, `subnet A` or `diff A B`, on the terminal."""
+"""`bnas show [WHAT]`: a run, or any of its parts, as `space`, `train`, `front` or `diff A B`, on the terminal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bnas.commands.extract import SubnetFile
 from bnas.commands.invocation import Invocation
 from bnas.commands.latency_report import show_campaign
 from bnas.commands.project import Project, open_project
+from bnas.commands.show_front import Query, asked, show_front
 from bnas.commands.training_curves import trainings
 from bnas.errors import MissingPackageError, RunError, did_you_mean
 from bnas.files import read_json
@@ -21,11 +22,15 @@ from bnas.space import SearchSpace, SubnetConfig, space_table, subnet_diff, subn
 
 def command(invocation: Invocation) -> None:
     """Show what the words after `show` name; without any, what the run has done so far."""
+    fronts = invocation.arguments[:1] == ("front",)
+    query, invocation = asked(invocation) if fronts else (Query(), invocation)
     project = open_project(invocation)
     if not project.folder.exists():
         raise RunError(f"{project.folder} does not exist; start it with: python -m bnas run conf=…")
     what, *names = invocation.arguments or ("run",)
-    if what in SHOWN and not names:
+    if fronts:
+        show_front(project, query)
+    elif what in SHOWN and not names:
         SHOWN[what](project)
     elif what == "diff" and len(names) == 2:
         _diff(project, *names)
@@ -40,7 +45,7 @@ def command(invocation: Invocation) -> None:
     elif what in _subnets(project):
         _subnet(project, what)
     else:
-        known = [*SHOWN, "diff", *_subnets(project)]
+        known = [*SHOWN, "front", "diff", *_subnets(project)]
         raise RunError(f"show: nothing called '{what}' in {project.folder}{did_you_mean(what, known)}")
 
 

@@ -6,19 +6,21 @@ import importlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
 
 from bnas import progress
 from bnas.commands.followers import announce, follow, leading
 from bnas.commands.invocation import Invocation
-from bnas.commands.project import Made, Project, check_can_be_reported, open_project
+from bnas.commands.objectives import check_search, further_hardware
+from bnas.commands.project import Made, Project, open_project
+from bnas.commands.resuming import as_before, option_of
 from bnas.commands.transfer_source import transfer_source
 from bnas.config import RunConfig
 from bnas.errors import ConfigError, RunError
 from bnas.files import read_json, write_json
 from bnas.plain import digest, flat
+from bnas.search import SearchConfig
 from bnas.train import validate_stages
 from bnas.train.distributed import joined
 
@@ -33,7 +35,8 @@ class StageOf:
     does nothing; then what comes after it depends on what comes before, as in runs made without such a stage.
     `fits` raises what the stage would raise of options that do not fit, before anything slow is done: once there is
     a search space where the stage comes right after `build`, else at once.
-    A stage that `appends` goes on from what it left, also with other options; only --force does it anew.
+    A stage that `appends` goes on from what it left, also with other options; only --force does it anew. `resumes` are
+    options of which that is so of any stage: with other values it goes on; what was made from its result is made anew.
     """
 
     name: str
@@ -44,7 +47,11 @@ class StageOf:
     idle: Callable[[RunConfig], bool] | None = None
     fits: Callable[[Project], object] | None = None
     appends: bool = False
+    resumes: tuple[str, ...] = ()
 
+
+# Who evaluates does not change what is found.
+SEARCH_OPTIONS = tuple(f"search.{option.name}" for option in fields(SearchConfig) if option.name != "workers")
 
 STAGES = {
     stage.name: stage
@@ -61,7 +68,7 @@ STAGES = {
             after=("pretrain", "build"),
             implied=("pretrain", "build"),
             leaves=("checkpoints/train", "tensorboard/train"),
-            fits=lambda project: validate_stages(project.config.train.stages, project.space),
+            fits=lambda project: validate_stages(project.config.train.stages, project.elastic_space),
         ),
         StageOf(
             name="measure",
@@ -74,11 +81,12 @@ STAGES = {
         ),
         StageOf(
             name="search",
-            options=("search", "loss_points", "loss_margin_points", "front_size"),
+            options=(*SEARCH_OPTIONS, "loss_points", "loss_margin_points", "front_size"),
             after=("train", "measure"),
             implied=("measure",),
             leaves=("search/{hw}",),
-            fits=lambda project: check_can_be_reported(project.config.hw),
+            fits=check_search,
+            resumes=("search.evaluations", "loss_points", "loss_margin_points", "front_size"),
         ),
         StageOf(name="extract", options=(), after=("search",), leaves=("subnets",)),
         StageOf(
@@ -174,10 +182,12 @@ def _perform(project: Project, stage: StageOf, *, again: bool, force: bool) -> N
         progress.say(f"{stage.name}: done before: {record.line}")
         return
     begun = _begun(project)
-    if (again or begun.get(key) not in (None, inputs)) and (force or not stage.appends):
+    goes_on = stage.appends or (bool(stage.resumes) and _resumes(project, stage))
+    if (again or begun.get(key) not in (None, inputs)) and (force or not goes_on):
         _clean(project, stage)
+    before = _before(project)
     for later in _later(stage):  # what was made from the former result goes, finished or half
-        if begun.get(_key(project, later)) in _former(project, stage, later):
+        if begun.get(_key(project, later)) in _former(project, stage, later) | _former(before, stage, later):
             begun.pop(_key(project, later))
             folder.forget(_key(project, later))
             _clean(project, later)
@@ -204,16 +214,12 @@ def _inputs(project: Project, stage: StageOf, *, idle: str = "") -> str:
     after = [_inputs(project, STAGES[name], idle=idle) for name in stage.after]
     if stage.name == idle or _is_idle(project, stage):
         return after[0]
-    options = {name: _option(project.config, name) for name in stage.options}
+    options = {name: option_of(project.config, name) for name in stage.options}
     if "space" in options:
         options["space.file"] = project.space_file_digest
+    if "search.objectives" in options and (further := further_hardware(project)):
+        options["search.hardware"] = further
     return digest({"options": options, "after": after})
-
-
-def _option(config: Any, path: str) -> Any:
-    for name in path.split("."):
-        config = getattr(config, name)
-    return config
 
 
 def _is_stale(project: Project, stage: StageOf) -> bool:
@@ -225,7 +231,18 @@ def _is_stale(project: Project, stage: StageOf) -> bool:
 
 def _is_outdated(project: Project, stage: StageOf) -> bool:
     """Stale, and it cannot go on from what it left."""
-    return not stage.appends and _is_stale(project, stage)
+    return not stage.appends and _is_stale(project, stage) and not _resumes(project, stage)
+
+
+def _resumes(project: Project, stage: StageOf) -> bool:
+    """Done or begun with other values of those options alone with which a stage, it or one before it, goes on."""
+    key, was = _key(project, stage), _inputs(_before(project), stage)
+    record = project.folder.done(key)
+    return was == _begun(project).get(key) or (record is not None and was == record.inputs)
+
+
+def _before(project: Project) -> Project:
+    return as_before(project, [name for stage in STAGES.values() for name in stage.resumes])
 
 
 def _is_idle(project: Project, stage: StageOf) -> bool:
@@ -262,9 +279,9 @@ def _changed(project: Project, stage: StageOf, command: str) -> RunError:
     before, now = flat(project.folder.config()), flat(project.plain)
     keys = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
     what = ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys[:3])
-    what = what or (
-        f"{project.config.space.file} was edited" if project.config.space.file else "an older bnas"
-    )
+    unlisted = [f"{file} was edited" for file in (project.config.space.file,) if file]
+    unlisted += [f"{hw} was measured again" for hw in further_hardware(project)]
+    what = what or " or ".join(unlisted) or "an older bnas"
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return RunError(
         f"{project.folder}: '{stage.name}' was done with other options ({what}{more}); "

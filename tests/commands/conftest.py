@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from mini import bnas
+from mini import MINI, bnas
+
+from bnas.__main__ import main
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,22 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stdout.txt").write_text(done.stdout)
     (folder / "stderr.txt").write_text(done.stderr)
     return folder
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run `mini`, trained and measured; for reading alone: `run` gives a copy."""
+    folder = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", *MINI]) == 0
+        assert main(["measure"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a copy of the run `mini`, trained and measured; it lies in the current one."""
+    shutil.copytree(measured / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "mini"

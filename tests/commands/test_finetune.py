@@ -16,14 +16,14 @@ from torch import nn
 from bnas import rebuild
 from bnas.__main__ import main
 from bnas.commands import finetune as command
+from bnas.commands.decision import Decision
 from bnas.commands.extract import load_subnet
 from bnas.commands.invocation import Invocation
 from bnas.commands.project import Project, open_project, open_run
-from bnas.commands.search import Decision
 from bnas.commands.stages import STAGES, _inputs
-from bnas.files import write_json
+from bnas.files import read_json, write_json
 from bnas.plain import digest
-from bnas.report.types import Verified
+from bnas.report.types import Finetuned, Verified
 from bnas.search import ParetoFront
 from bnas.search.front import Box
 from bnas.train import evaluate, finetune
@@ -121,6 +121,9 @@ def test_the_recipe_trains_each_subnet_and_keeps_the_better(
         accuracies = top1(project, before), top1(project, after)
         assert f"{name}: top-1 {accuracies[0]:.2f} % as extracted, {accuracies[1]:.2f} % fine-tuned" in out
         best = after if accuracies[1] > accuracies[0] else before
+        told = read_json(folder / "finetuned.json", Finetuned)
+        assert (told.before, told.after, told.kept) == (*accuracies, best is after)
+        assert told.images == len(project.data.val)
         assert (folder / "finetuned.safetensors").exists() == (best is after)
         for key, value in load_subnet(project, name).state_dict().items():
             assert torch.equal(value, best.state_dict()[key]), key
@@ -156,6 +159,7 @@ def test_what_became_worse_is_left_as_it_was(
     assert main(["finetune", *SHORT]) == 0
     assert "(left as it was)" in capsys.readouterr().out
     assert not list(run.rglob("finetuned.safetensors"))
+    assert not read_json(run / "subnets/A/finetuned.json", Finetuned).kept
     weights = load_file(run / "subnets/A/weights.safetensors")
     for key, value in load_subnet(open_run(run), "A").state_dict().items():
         assert torch.equal(value, weights[key])

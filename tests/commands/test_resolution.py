@@ -9,9 +9,9 @@ import torch
 from mini import MINI
 
 from bnas.__main__ import main
+from bnas.commands.decision import Decision
 from bnas.commands.extract import SubnetFile, load_subnet
 from bnas.commands.project import open_run
-from bnas.commands.search import Decision
 from bnas.commands.verify import Verification
 from bnas.export.openvino_runtime import read_network
 from bnas.files import read_json
