@@ -24,11 +24,12 @@ from benchmarks.latency_cases import CASES, Case
 from benchmarks.outcome import Bar, print_outcome
 from bnas import progress
 from bnas.measure import MeasureConfig, Measurement, campaign, detect, fit_latency, transfer
-from bnas.measure.latency import Figures, kendall_tau
+from bnas.measure.latency import Figures
 from bnas.measure.predictors import BASELINES
 from bnas.measure.record import measured_set
 from bnas.plain import to_plain
 from bnas.quantize import NncfPTQ
+from bnas.rank import kendall_tau
 from bnas.space import SubnetConfig
 
 SIZES = (10, 30, 100, 300)
