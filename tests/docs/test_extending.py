@@ -96,4 +96,4 @@ def test_every_plugin_table_has_a_section() -> None:
         "PREDICTORS[", "SEARCHES[", "@quantizer(", "@exporter(", "TASKS[", "DATASETS[", "plugins: [",
     ):  # fmt: skip
         assert entry in page
-    assert len(sections()) == 14
+    assert len(sections()) == 15

@@ -14,8 +14,8 @@ import yaml  # type: ignore[import-untyped]
 
 from bnas.cluster import RayConfig
 from bnas.commands.build import PATHS as BUILT
+from bnas.commands.decision import Decision
 from bnas.commands.extract import SubnetFile
-from bnas.commands.search import Decision
 from bnas.commands.verify import Verification
 from bnas.config import RunConfig, SpaceOptions
 from bnas.errors import ConfigError
