@@ -96,13 +96,13 @@ def enliven(model: nn.Module, inputs: Any, seed: int = 0) -> None:
             uniform(tensor, 0.5, 1.5)
         elif name.endswith("running_mean"):
             uniform(tensor, -0.2, 0.2)
-        elif isinstance(tensor, nn.Parameter) and (tensor.ndim == 1 or tensor.std() < 1e-3):
+        elif isinstance(tensor, nn.Parameter) and (tensor.ndim == 1 or tensor.std(correction=0) < 1e-3):
             low, high = (-0.2, 0.2) if name.endswith("bias") else (0.5, 1.5)
             uniform(tensor, low, high)
     scaled: set[int] = set()
 
     def scale(module: nn.Module, arguments: Any, output: Tensor) -> Tensor | None:
-        weight, spread = module.get_parameter("weight"), float(output.std())
+        weight, spread = module.get_parameter("weight"), float(output.std(correction=0))
         if id(weight) in scaled or not spread > 1e-6:
             return None
         scaled.add(id(weight))

@@ -32,9 +32,8 @@ from bnas.train.precision import autocast
 from bnas.train.task import TASKS
 
 _SHARES = 7  # the place of this file among the search's users of the run's seed
-_REMEMBERED = (
-    64  # subnets whose batch norms are kept: for all images after a share of them, for other precisions
-)
+# Subnets whose batch norms are kept: for all images after a share of them, for other precisions.
+_REMEMBERED = 64
 WORKER = "bnas.commands.evaluation:worker"
 
 
@@ -77,15 +76,17 @@ class Evaluation:
 
     def __call__(self, config: SubnetConfig, share: float = 1.0) -> dict[str, float]:
         """The metric by its name; of a share of the images below 1 also its standard error, as `NAME_error`."""
-        train, images = self._project.config.train, self.images(share)
-        subnet = extract_subnet(self.supernet, architecture(config)).to(memory_format=torch.channels_last)
-        size, name = resolution_of(config), self._task.metric_name
-        with autocast(train.precision, device_of(subnet)):
-            self._recalibrate(subnet, architecture(config), size, keep=share < 1 or self._mixed)
-            if not self._mixed:
-                value = evaluate(subnet, images, task=self._task.name, resolution=size)
+        images, size, name = self.images(share), resolution_of(config), self._task.metric_name
+        subnet = extract_subnet(self.supernet, architecture(config))
         if self._mixed:
+            # Made to the bit as the stage `extract` makes it: what is judged is what will be exported.
+            self._recalibrate(subnet, architecture(config), size, keep=True)
             value = evaluate(self._quantized(subnet, config), images, task=self._task.name, resolution=size)
+        else:
+            subnet = subnet.to(memory_format=torch.channels_last)
+            with autocast(self._project.config.train.precision, device_of(subnet)):
+                self._recalibrate(subnet, architecture(config), size, keep=share < 1)
+                value = evaluate(subnet, images, task=self._task.name, resolution=size)
         if share == 1:
             return {name: value}
         return {name: value, f"{name}_error": standard_error(value, len(images), share)}
