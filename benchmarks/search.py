@@ -14,7 +14,6 @@ for each subnet; `--as-evaluated` judges by that instead, against the front of t
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from benchmarks.search_cases import BudgetSpent, Case, resnet50_cases, run_case
 from benchmarks.search_curves import Array, Searched, ceiling, curve, run_search
 from benchmarks.search_truth import NOISE, Truth
 from bnas import progress
-from bnas.search import SEARCHES, Algorithm, hypervolume
+from bnas.search import SEARCHES, hypervolume
 
 COUNTS = (50, 100, 150, 200, 300, 500)
 WARM_UP = 30  # evaluations
@@ -50,8 +49,7 @@ class Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    known = algorithms()
-    parser.add_argument("--algorithms", nargs="+", choices=list(known), metavar="NAME")
+    parser.add_argument("--algorithms", nargs="+", choices=list(SEARCHES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=COUNTS[-1], help="of each search")
     parser.add_argument("--noise", type=float, default=NOISE, help="of an evaluation, in points of top-1")
@@ -73,8 +71,8 @@ def main() -> None:
     if options.only_run and options.run is None:
         parser.error("--only-run: name the run, as in --run runs/quickstart")
     progress.enable(False)
-    names = options.algorithms or [name for name in ("linas", "nsga2", "random") if name in known]
-    chosen = {name: known[name] for name in names}
+    names = options.algorithms or ("linas", "nsga2", "random")
+    chosen = {name: SEARCHES[name] for name in names}
     bars: dict[str, Bar] = {}
     figures = {}
     cases = []
@@ -93,14 +91,6 @@ def main() -> None:
                 found[name].append(run_search(case, algorithm, seed, options.evaluations))
         figures[case.name] = judge(case, found, bars)
     print_outcome("search", figures, bars)
-
-
-def algorithms() -> dict[str, Algorithm]:
-    """The search algorithms there are, by name."""
-    found = dict(SEARCHES)
-    with suppress(ImportError):
-        found.setdefault("linas", importlib.import_module("bnas.search.linas").linas)
-    return found
 
 
 def judge(case: Case, found: Mapping[str, Sequence[Searched]], bars: dict[str, Bar]) -> dict[str, Any]:

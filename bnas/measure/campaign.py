@@ -20,7 +20,7 @@ from bnas.measure.device import Device, Here, Timed
 from bnas.measure.features import features
 from bnas.measure.hardware import HwConfig
 from bnas.measure.latency import fit_latency, predict_many
-from bnas.measure.record import Measurement, Role, mean_of, timings
+from bnas.measure.record import CALM, Measurement, Role, calm, calm_ms, mean_of, timings
 from bnas.measure.selection import choose, choose_unsure, random_subnets
 from bnas.measure.timing import MeasureConfig
 from bnas.quantize import QuantizeConfig
@@ -38,6 +38,7 @@ from bnas.space import (
 
 FIRST = 20  # subnets that are chosen without a predictor, before it is asked where it is unsure
 UNSURE = "gaussian_process"  # the kind of predictor that is asked: the one whose error bars tell the most
+_SLOWED = f"were timed while other work slowed the reference by over {100 * (CALM - 1):.0f} %"
 AT_ONCE = 10  # subnets that are chosen before the predictor is fitted again
 
 Costs = Callable[[SubnetConfig], Sequence[LayerCost]]
@@ -97,18 +98,32 @@ def campaign(
         first = {subnet: lines[0] for subnet, lines in known.items()}  # what the plan was made by
         plan = _Plan(space, config, costs, seed, subnets)
         unreadable: dict[str, str] = {}
+
+        def time_all(wanted: Sequence[SubnetConfig], step: Callable[..., None]) -> None:
+            for subnet, timed, spent in _time(wanted, make, deploy, device, example):
+                line = _measurement(subnet, timed, spent, plan.role(subnet), space, hw)
+                append_jsonl(path, line)
+                known.setdefault(subnet, []).append(line)
+                first.setdefault(subnet, line)
+                unreadable.update(timed.unreadable)
+                step(note=f"{line.time_ms:.3f} ms ±{line.ratio_error_percent:.1f} %")
+
         with progress.bar("measure", plan.count * config.passes) as step:
             for times, wanted in plan.batches(first, config.passes):
                 missing = [subnet for subnet in wanted if len(known.get(subnet, ())) < times]
                 step(len(wanted) - len(missing))
-                for subnet, timed, spent in _time(missing, make, deploy, device, example):
-                    line = _measurement(subnet, timed, spent, plan.role(subnet), space, hw)
-                    append_jsonl(path, line)
-                    known.setdefault(subnet, []).append(line)
-                    first.setdefault(subnet, line)
-                    unreadable.update(timed.unreadable)
-                    step(note=f"{line.time_ms:.3f} ms ±{line.ratio_error_percent:.1f} %")
-    lines = [mean_of(known[subnet]) for subnet in plan.planned]
+                time_all(missing, step)
+        for retry in range(config.retries):
+            slowed = _slowed(known, plan.planned, config.passes)
+            wanted = [subnet for subnet in slowed if len(known[subnet]) <= config.passes + retry]
+            if wanted:
+                progress.say(f"measure: {len(slowed)} of {len(plan.planned)} subnets {_SLOWED}; timed again")
+                with progress.bar("measure again", len(wanted)) as step:
+                    time_all(wanted, step)
+    if slowed := _slowed(known, plan.planned, config.passes):
+        progress.say(f"measure: {len(slowed)} of {len(plan.planned)} subnets {_SLOWED}, each time")
+    best = calm(known)
+    lines = [mean_of(best[subnet]) for subnet in plan.planned]
     if capped := [line.ratio_error_percent for line in lines if not line.converged]:
         progress.say(
             f"measure: {len(capped)} of {len(lines)} subnets reached the cap of {config.max_rounds} rounds before "
@@ -117,6 +132,16 @@ def campaign(
     for name, reason in unreadable.items():
         progress.say(f"measure: {name} is not told: {reason}")
     return tuple(lines)
+
+
+def _slowed(
+    known: Mapping[SubnetConfig, Sequence[Measurement]], planned: Sequence[SubnetConfig], passes: int
+) -> list[SubnetConfig]:
+    """Those of which fewer than `passes` timings were calm."""
+    limit = calm_ms([line for lines in known.values() for line in lines])
+    return [
+        subnet for subnet in planned if sum(line.reference_ms <= limit for line in known[subnet]) < passes
+    ]
 
 
 def reference_of(space: SearchSpace) -> SubnetConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ Role = Literal["fit", "held_out"]
 
 _TIMES = ("time_ms", "p10_ms", "p90_ms", "p99_ms", "ratio", "ratio_p10", "ratio_p90", "reference_ms")
 _COUNTS = ("rounds", "calls", "disturbed")
+CALM = 1.05  # times what the reference takes when the machine is calm: up to that a timing counts as calm
+_CALM_SHARE = 10  # per cent of a set's timings: so many were surely calm
 _NORMAL_95 = 1.96  # standard errors to each side that hold 95 %
 
 
@@ -76,10 +78,10 @@ def measured_set(
 ) -> tuple[dict[SubnetConfig, Measurement], str | None]:
     """The measurements in the JSONL file `path` that were made under the conditions of now, by subnet.
 
-    What was timed more than once is the mean of that (`mean_of`); see `timings`.
+    What was timed more than once is the mean of what was timed calmly (`calm`, `mean_of`); see `timings`.
     """
     found, changed = timings(path, space, hw, hardware)
-    return {config: mean_of(lines) for config, lines in found.items()}, changed
+    return {config: mean_of(lines) for config, lines in calm(found).items()}, changed
 
 
 def timings(
@@ -108,6 +110,25 @@ def timings(
                 f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]
             )
     return found, None if found else changed
+
+
+def calm(found: Mapping[SubnetConfig, Sequence[Measurement]]) -> dict[SubnetConfig, list[Measurement]]:
+    """Of each subnet's timings those that were calm; where none was, the calmest.
+
+    How calm it was the reference tells, which is the same network in all timings of a set: a subnet's own time has no
+    say, so that none looks faster for being chosen.
+    """
+    limit = calm_ms([line for lines in found.values() for line in lines])
+    return {
+        config: [line for line in lines if line.reference_ms <= limit]
+        or [min(lines, key=lambda line: line.reference_ms)]
+        for config, lines in found.items()
+    }
+
+
+def calm_ms(lines: Sequence[Measurement]) -> float:
+    """What the reference takes at most, in ms, in those timings of a set that are calm; 0 of none."""
+    return CALM * float(np.percentile([line.reference_ms for line in lines], _CALM_SHARE)) if lines else 0.0
 
 
 def mean_of(lines: Sequence[Measurement]) -> Measurement:

@@ -34,8 +34,9 @@ class MeasureConfig:
 
     `samples` subnets are timed; `holdout` of them (two thirds at most) are random ones, which only tell
     the predictor's error. The others are chosen to teach it the most. There are `passes` over them, each of which
-    times all: what neighbours do to shared caches and memory lasts for seconds, is in every timing and in no
-    interval; the mean of timings that lie minutes apart has less of it.
+    times all. What neighbours do to shared caches and memory lasts for seconds, is in every timing and in no
+    interval; but it slows the reference too: subnets that were timed while that was slower than when the machine was
+    calm are timed again later, up to `retries` times each, and what was timed calmly counts (docs/decisions/0012).
     A network is warmed up for at least `warmup_ms`, then runs in blocks of about `block_ms` in turn with the
     reference, each after `settle_ms` of calls that are not timed (one at least); rounds of such blocks are
     repeated, at least `min_rounds` and at most `max_rounds`, until the 95 % confidence interval of the ratio to
@@ -49,6 +50,7 @@ class MeasureConfig:
     samples: int = 24
     holdout: int = 8
     passes: int = 1
+    retries: int = 2
     min_rounds: int = 10
     max_rounds: int = 150
     block_ms: float = 3.0
@@ -64,6 +66,7 @@ class MeasureConfig:
             ("samples", 4),
             ("holdout", 1),
             ("passes", 1),
+            ("retries", 0),
             ("min_rounds", 1),
             ("max_rounds", 1),
         ):

@@ -1,6 +1,7 @@
 """Search: from a space and an evaluation of subnets to the Pareto front among those evaluated."""
 
 from bnas.callable_package import make_callable
+from bnas.search.algorithms import SEARCHES
 from bnas.search.ask_tell import AskTell
 from bnas.search.config import SearchConfig
 from bnas.search.constraints import Constraint, parse_constraints
@@ -9,7 +10,7 @@ from bnas.search.objectives import OBJECTIVES, Objective, objective
 from bnas.search.pool import Evaluate, Failure, Job, Pool
 from bnas.search.problem import Cheap, Problem
 from bnas.search.proposals import Algorithm, Expected, Generation, Proposals
-from bnas.search.search import SEARCHES, search
+from bnas.search.search import search
 
 __all__ = [
     "OBJECTIVES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bnas.search.algorithms import SEARCHES
 from bnas.search.config import SearchConfig
 from bnas.search.course import Course
 from bnas.search.evaluations import Evaluations
@@ -11,7 +12,7 @@ from bnas.search.front import Candidate, Failed, ParetoFront
 from bnas.search.objectives import Objective
 from bnas.search.pool import Failure, Job
 from bnas.search.problem import Cheap
-from bnas.search.search import SEARCHES, pose
+from bnas.search.search import pose
 from bnas.space import SearchSpace, SubnetConfig
 
 

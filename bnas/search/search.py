@@ -10,36 +10,20 @@ import numpy as np
 
 from bnas import progress
 from bnas.errors import ConfigError, SpaceError, did_you_mean
+from bnas.search.algorithms import SEARCHES
 from bnas.search.config import SearchConfig
 from bnas.search.constraints import parse_constraints
 from bnas.search.course import Course
 from bnas.search.evaluation_log import EvaluationLog, SearchBegun
 from bnas.search.evaluations import Evaluations
-from bnas.search.evolution import evolution
 from bnas.search.front import ParetoFront
-from bnas.search.linas import linas
-from bnas.search.local import local
-from bnas.search.nsga2 import nsga2
-from bnas.search.nsga3 import nsga3
 from bnas.search.objectives import Objective, check_objectives
 from bnas.search.pool import Evaluate, Job, OneByOne, Outcome, Pool
 from bnas.search.problem import Cheap, Problem
-from bnas.search.proposals import SEARCH, Algorithm
-from bnas.search.random_search import random_search
-from bnas.search.rnsga2 import rnsga2
+from bnas.search.proposals import SEARCH
 from bnas.search.screen import promising
 from bnas.search.start import starts
 from bnas.space import SearchSpace, SubnetConfig
-
-SEARCHES: dict[str, Algorithm] = {
-    "linas": linas,
-    "nsga2": nsga2,
-    "nsga3": nsga3,
-    "rnsga2": rnsga2,
-    "evolution": evolution,
-    "local": local,
-    "random": random_search,
-}
 
 
 def search(

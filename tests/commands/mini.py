@@ -21,7 +21,7 @@ MINI = (
     "train={batch_size: 50, checkpoint_seconds: 0.2, recalibrate_images: 100, precision: float32, stages: ["
     "{name: depth, dims: {depth: 0}, epochs: 1, lr: 0.05}, "
     "{name: depth-width, dims: {depth: 0, width: 0}, epochs: 2, lr: 0.05, reorder: true}]}",
-    "measure={samples: 6, holdout: 2, min_rounds: 2, max_rounds: 2, block_ms: 1, warmup_ms: 1, "
+    "measure={samples: 6, holdout: 2, retries: 0, min_rounds: 2, max_rounds: 2, block_ms: 1, warmup_ms: 1, "
     "max_ratio_error_percent: 1000}",
     "search={evaluations: 8, population: 4}",
     "quantize.samples=20",

@@ -19,7 +19,7 @@ from bnas.measure.hardware import logical_cores
 from bnas.measure.predictors.correction import CORRECTIONS
 from bnas.report import LatencyReport
 
-QUICK = "measure={samples: 4, min_rounds: 1, max_rounds: 1, block_ms: 1, warmup_ms: 0, max_ratio_error_percent: 1000}"
+QUICK = "measure={samples: 4, retries: 0, min_rounds: 1, max_rounds: 1, block_ms: 1, warmup_ms: 0, max_ratio_error_percent: 1000}"
 CPU = Path("runs/mini/latency/cpu")
 
 Done = Callable[..., str]

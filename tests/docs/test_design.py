@@ -16,7 +16,7 @@ SMALL = {
     "DataConfig()": "DataConfig(train_images=100, val_images=50)",
     "PretrainConfig()": "PretrainConfig(epochs=1.0)",
     "TrainConfig()": "TrainConfig(stages=(bnas.Stage(name='all', dims={'depth': 0, 'width': 0}),))",
-    "MeasureConfig()": "MeasureConfig(samples=4, holdout=1, min_rounds=1, max_rounds=1, warmup_ms=0.0)",
+    "MeasureConfig()": "MeasureConfig(samples=4, holdout=1, retries=0, min_rounds=1, max_rounds=1, warmup_ms=0.0)",
     "SearchConfig()": "SearchConfig(evaluations=3, population=2)",
     "latency_ms=0.2": "latency_ms=1000.0",
 }

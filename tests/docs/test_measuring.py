@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8")
 # The page's example with few rounds of few subnets; a campaign itself is tested in tests/measure/test_campaign.py.
 SMALL = {
     "(1, 28, 28)": "(1, 8, 8)",
-    "samples=12, holdout=4, max_rounds=20": "samples=5, holdout=1, min_rounds=1, max_rounds=1, warmup_ms=0.0",
+    "samples=12, holdout=4, max_rounds=20": "samples=5, holdout=1, retries=0, min_rounds=1, max_rounds=1, warmup_ms=0.0",
 }
 NAMED = set(re.findall(r"\b(\w+)\b", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -44,7 +44,9 @@ SPACE = SearchSpace(
 REFERENCE = 40 + 36  # the middle value of each choice
 UNIT_MS = 1000 / 1024  # of a second a power of two: its sums are exact, whatever was timed before
 EXAMPLE = torch.zeros(1, 3, 16, 16)
-CONFIG = MeasureConfig(samples=12, holdout=3, min_rounds=2, max_rounds=2, block_ms=1.0, warmup_ms=0)
+CONFIG = MeasureConfig(
+    samples=12, holdout=3, retries=0, min_rounds=2, max_rounds=2, block_ms=1.0, warmup_ms=0
+)
 HW = {"name": "pretend", "backend": "pretend", "precision": "f32", "threads": 1}
 
 
@@ -260,6 +262,74 @@ def test_several_passes_over_the_same_subnets(
     pretend.clear()
     assert [line.passes for line in measure(path, replace(config, passes=1))] == [3] * 14  # none too many
     assert len(pretend) <= 1
+
+
+class Shared(Here):
+    """A machine on which others work now and then: all takes longer, the reference the least."""
+
+    slow: Callable[[int, int], bool] = staticmethod(lambda size, turn: size % 3 == 0 and turn <= 14)
+    said: ClassVar[list[int]] = []
+
+    def _time(self, network: Any, example: Tensor) -> Timed:
+        timed = super()._time(network, example)
+        self.said.append(network.size)
+        if not self.slow(network.size, len(self.said)):
+            return timed
+        reference = replace(timed.reference, time_ms=1.3 * timed.reference.time_ms)
+        subnet = replace(timed.subnet, time_ms=2.6 * timed.subnet.time_ms, ratio=2 * timed.subnet.ratio)
+        return replace(timed, reference=reference, subnet=subnet)
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Shared]]:
+    monkeypatch.setattr(Shared, "said", [])
+    progress.enable(True)
+    yield Shared
+    progress.enable(False)
+
+
+def test_what_was_timed_while_the_reference_was_slow_is_timed_again(
+    tmp_path: Path, pretend: list[int], shared: type[Shared], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed anywhere, it goes on with what is missing."""
+    config, path = replace(CONFIG, samples=14, holdout=2, retries=2), tmp_path / "measurements.jsonl"
+    lines = measure(path, config, connect=shared)
+    slowed = [line.config for line in lines if size_of(line.config) % 3 == 0]
+    assert 0 < len(slowed) < 14
+    for line in lines:
+        assert (line.ratio, line.passes) == (pytest.approx(size_of(line.config) / REFERENCE), 1)
+    order = [line.config for line in read_jsonl(path, Measurement)]
+    assert order[14:] == slowed
+    assert (
+        f"{len(slowed)} of 14 subnets were timed while other work slowed the reference by over 5 %; timed again"
+        in (said := capsys.readouterr().out)
+    )
+    assert "each time" not in said
+    text = path.read_text().splitlines(keepends=True)
+    for kept in (9, 14, 15, len(text)):
+        shared.said[:] = [size_of(config) for config in order[:kept]]
+        killed = tmp_path / f"killed{kept}.jsonl"
+        killed.write_text("".join(text[:kept]))
+        assert [line.ratio for line in measure(killed, config, connect=shared)] == [
+            line.ratio for line in lines
+        ]
+        assert [line.config for line in read_jsonl(killed, Measurement)] == order
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_retries_end_and_the_calmest_timing_counts(
+    tmp_path: Path, pretend: list[int], shared: type[Shared], retries: int,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(shared, "slow", staticmethod(lambda size, turn: size % 3 == 0))
+    path = tmp_path / "measurements.jsonl"
+    lines = measure(path, replace(CONFIG, retries=retries), connect=shared)
+    slowed = [line.config for line in lines if line.ratio > 1.5 * size_of(line.config) / REFERENCE]
+    assert slowed == [line.config for line in lines if size_of(line.config) % 3 == 0]
+    assert len(read_jsonl(path, Measurement)) == 12 + retries * len(slowed)
+    assert f"{len(slowed)} of 12 subnets were timed while other work" in (said := capsys.readouterr().out)
+    assert "by over 5 %, each time" in said
+    assert ("timed again" in said) == (retries > 0)
 
 
 def test_more_samples_go_on_with_the_same_ones(tmp_path: Path, pretend: list[int]) -> None:

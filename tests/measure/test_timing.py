@@ -203,6 +203,7 @@ def test_a_clock_that_stands_still_is_said(clock: Clock, monkeypatch: pytest.Mon
         ({"samples": 3}, r"measure\.samples: expected 4 or more, got 3"),
         ({"holdout": 0}, r"measure\.holdout: expected 1 or more"),
         ({"passes": 0}, r"measure\.passes: expected 1 or more"),
+        ({"retries": -1}, r"measure\.retries: expected 0 or more, got -1"),
         ({"block_ms": 0}, r"measure\.block_ms: expected more than 0"),
         ({"warmup_ms": -1}, r"measure\.warmup_ms: expected 0 or more"),
         ({"settle_ms": -1}, r"measure\.settle_ms: expected 0 or more"),
