@@ -39,7 +39,7 @@ TRANSFERS = (
     ("resnet50_64", "fp32"),
     ("resnet50_64", "batch_8"),
 )
-TIMING = MeasureConfig(target_ratio_error_percent=0.5)
+TIMING = MeasureConfig(target_ratio_error_percent=0.5, patience_s=20.0)
 
 
 def main() -> None:

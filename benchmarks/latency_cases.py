@@ -87,7 +87,7 @@ _KERNELS = {"dims": ("resolution", "depth", "kernel", "width"), "resolutions": (
 _THROUGHPUT = {"scenario": "throughput", "threads": 2}
 
 CASES = {
-    "resnet50_224": Case(model="resnet50", size=224, hard=False, rounds=150),
+    "resnet50_224": Case(model="resnet50", size=224, hard=False, rounds=50),
     "resnet50_64": Case(model="resnet50", size=64),
     "mobilenet_v3_large": Case(model="mobilenet_v3_large", size=224),
     "efficientnet_b0": Case(model="efficientnet_b0", size=224),

@@ -17,10 +17,11 @@ from bnas.files import append_jsonl
 from bnas.measure.backends import BACKENDS, Network, deploy_mixed
 from bnas.measure.cross_validation import MIN_MEASUREMENTS
 from bnas.measure.device import Device, Here, Timed
+from bnas.measure.disturbance import CALM
 from bnas.measure.features import features
 from bnas.measure.hardware import HwConfig
 from bnas.measure.latency import fit_latency, predict_many
-from bnas.measure.record import CALM, Measurement, Role, calm, calm_ms, mean_of, timings
+from bnas.measure.record import Measurement, Role, calm, calm_limit, mean_of, timings
 from bnas.measure.selection import choose, choose_unsure, random_subnets
 from bnas.measure.timing import MeasureConfig
 from bnas.quantize import QuantizeConfig
@@ -138,7 +139,7 @@ def _slowed(
     known: Mapping[SubnetConfig, Sequence[Measurement]], planned: Sequence[SubnetConfig], passes: int
 ) -> list[SubnetConfig]:
     """Those of which fewer than `passes` timings were calm."""
-    limit = calm_ms([line for lines in known.values() for line in lines])
+    limit = calm_limit(known)
     return [
         subnet for subnet in planned if sum(line.reference_ms <= limit for line in known[subnet]) < passes
     ]

@@ -14,6 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from bnas.measure.backends import BACKENDS, Network, prepare
+from bnas.measure.disturbance import Calm
 from bnas.measure.energy import energy_of
 from bnas.measure.fingerprint import fingerprint
 from bnas.measure.hardware import Hardware, HwConfig, detect, pinned
@@ -87,6 +88,7 @@ class Here:
         self._gauge = self._ends.enter_context(MemoryGauge(hw)) if config.memory else None
         with pinned(hw):
             self._reference = prepare(reference, hw, example)
+        self._calm = Calm()
 
     def submit(self, key: int, network: Network, example: Tensor) -> None:
         self._waiting.append((key, network, example))
@@ -106,7 +108,7 @@ class Here:
             began = time.perf_counter()
             runner = prepare(network, self._hw, example)
             compiled = time.perf_counter()
-            timings = time_interleaved({REFERENCE: self._reference, SUBNET: runner}, self._config)
+            timings = time_interleaved({REFERENCE: self._reference, SUBNET: runner}, self._config, self._calm)
             timed = time.perf_counter()
             energy = energy_of(runner)
         memory = self._peak(network)

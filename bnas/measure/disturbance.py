@@ -3,17 +3,27 @@
 A block of calls is never thrown away for being slow: that would make every network look faster than it is. It
 is repeated only when the system says that something else took the CPU: its scheduler let this process's threads
 wait for a CPU (Linux: /proc/…/schedstat), the hypervisor took the CPU away (steal time), or, where neither can
-be read, threads were switched out against their will.
+be read, threads were switched out against their will. No system tells what others do to shared caches and memory: of
+that the reference network is the witness, which is timed beside every other (`Calm`).
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
+import numpy as np
+
 WAITED = 0.02  # of a block's time: more waiting for a CPU than this, and it is repeated
+CALM = 1.05  # times what the reference takes when the machine is calm: up to that it is calm
+CALM_SHARE = 10  # per cent of the reference's times: so many are surely of a calm machine
+_KNOWN = 30  # times of the reference from which on it can be told
+_REMEMBERED = 20_000  # of them: about ten minutes of timing, in which it was calm for one
 _TASKS = Path("/proc/self/task")
 _JIFFY = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 
@@ -75,6 +85,33 @@ class Witness:
             with suppress(OSError, IndexError, ValueError):
                 return int(os.pread(self._stat, 256, 0).split(maxsplit=9)[8]) * _JIFFY
         return 0.0
+
+
+class Calm:
+    """Whether the machine is calm, by the times of one network that are told as they come."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_REMEMBERED)
+        self.limit_ms = (
+            inf  # what the network takes at most while the machine is calm; as yet too little is known
+        )
+
+    @property
+    def now(self) -> bool:
+        """Whether it was calm when it was last told of."""
+        return not self._times or self._times[-1] <= self.limit_ms
+
+    def tell(self, reference_ms: float) -> None:
+        """The network took so long."""
+        self._times.append(reference_ms)
+        if len(self._times) >= _KNOWN:
+            self.limit_ms = calm_ms(self._times)
+
+
+def calm_ms(times: Iterable[float]) -> float:
+    """What one network takes at most, of these times of it, while the machine is calm; 0 of none."""
+    known = np.fromiter(times, dtype=float)
+    return CALM * float(np.percentile(known, CALM_SHARE)) if len(known) else 0.0
 
 
 def _switched() -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bnas.files import read_jsonl
+from bnas.measure.disturbance import calm_ms
 from bnas.measure.hardware import Hardware, HwConfig
 from bnas.space import SubnetConfig
 
@@ -18,8 +19,6 @@ Role = Literal["fit", "held_out"]
 
 _TIMES = ("time_ms", "p10_ms", "p90_ms", "p99_ms", "ratio", "ratio_p10", "ratio_p90", "reference_ms")
 _COUNTS = ("rounds", "calls", "disturbed")
-CALM = 1.05  # times what the reference takes when the machine is calm: up to that a timing counts as calm
-_CALM_SHARE = 10  # per cent of a set's timings: so many were surely calm
 _NORMAL_95 = 1.96  # standard errors to each side that hold 95 %
 
 
@@ -118,7 +117,7 @@ def calm(found: Mapping[SubnetConfig, Sequence[Measurement]]) -> dict[SubnetConf
     How calm it was the reference tells, which is the same network in all timings of a set: a subnet's own time has no
     say, so that none looks faster for being chosen.
     """
-    limit = calm_ms([line for lines in found.values() for line in lines])
+    limit = calm_limit(found)
     return {
         config: [line for line in lines if line.reference_ms <= limit]
         or [min(lines, key=lambda line: line.reference_ms)]
@@ -126,9 +125,9 @@ def calm(found: Mapping[SubnetConfig, Sequence[Measurement]]) -> dict[SubnetConf
     }
 
 
-def calm_ms(lines: Sequence[Measurement]) -> float:
+def calm_limit(found: Mapping[SubnetConfig, Sequence[Measurement]]) -> float:
     """What the reference takes at most, in ms, in those timings of a set that are calm; 0 of none."""
-    return CALM * float(np.percentile([line.reference_ms for line in lines], _CALM_SHARE)) if lines else 0.0
+    return calm_ms(line.reference_ms for lines in found.values() for line in lines)
 
 
 def mean_of(lines: Sequence[Measurement]) -> Measurement:

@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 
 from bnas.errors import ConfigError, MeasureError
-from bnas.measure.disturbance import Witness
+from bnas.measure.disturbance import Calm, Witness
 
 now = time.perf_counter  # seconds; looked up at each call, so that a test can replace the clock
 
@@ -37,6 +37,7 @@ class MeasureConfig:
     times all. What neighbours do to shared caches and memory lasts for seconds, is in every timing and in no
     interval; but it slows the reference too: subnets that were timed while that was slower than when the machine was
     calm are timed again later, up to `retries` times each, and what was timed calmly counts (docs/decisions/0012).
+    For up to `patience_s` seconds of each timing a campaign waits until the machine is calm again.
     A network is warmed up for at least `warmup_ms`, then runs in blocks of about `block_ms` in turn with the
     reference, each after `settle_ms` of calls that are not timed (one at least); rounds of such blocks are
     repeated, at least `min_rounds` and at most `max_rounds`, until the 95 % confidence interval of the ratio to
@@ -51,6 +52,7 @@ class MeasureConfig:
     holdout: int = 8
     passes: int = 1
     retries: int = 2
+    patience_s: float = 2.0
     min_rounds: int = 10
     max_rounds: int = 150
     block_ms: float = 3.0
@@ -75,7 +77,7 @@ class MeasureConfig:
         for name in ("block_ms", "target_ratio_error_percent", "max_ratio_error_percent"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("settle_ms", "warmup_ms"):
+        for name in ("settle_ms", "warmup_ms", "patience_s"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.max_rounds < self.min_rounds:
@@ -93,7 +95,8 @@ class Timing:
     next. `ratio` is the median over the rounds of (this network's median in the round ÷ the reference's in the
     same round), with its 10th and 90th percentiles; `ratio_error_percent` how far its 95 % confidence interval
     goes to the farther side, in per cent of it. `converged` says whether that reached what was asked for before the
-    last round. `disturbed` counts blocks that were repeated because other work took the CPU.
+    last round. `disturbed` counts blocks that were repeated because other work took the CPU, and for the reference
+    rounds that do not count because it was slow.
     """
 
     time_ms: float
@@ -110,11 +113,15 @@ class Timing:
     disturbed: int
 
 
-def time_interleaved(runners: Mapping[str, Callable[[], object]], config: MeasureConfig) -> dict[str, Timing]:
+def time_interleaved(
+    runners: Mapping[str, Callable[[], object]], config: MeasureConfig, calm: Calm | None = None
+) -> dict[str, Timing]:
     """Time all `runners` in turn; the first is the reference.
 
     The order is rotated each round, so that none is always timed after the same other one. A runner's
     `inferences`, where it has any, is how many one call does.
+    With `calm`, which has heard of other timings of the same reference, only those rounds count in which the machine
+    was calm; there are twice `max_rounds` at most, and where fewer than `min_rounds` were calm, all count.
 
     Raises:
         MeasureError: there is nothing to time, or the clock stands still.
@@ -122,26 +129,56 @@ def time_interleaved(runners: Mapping[str, Callable[[], object]], config: Measur
     if not runners:
         raise MeasureError("no networks to time")
     names = list(runners)
+    reference, most = names[0], config.max_rounds * (1 if calm is None else 2)
     calls = {name: _warm_up(run, config) for name, run in runners.items()}
-    blocks: dict[str, list[list[float]]] = {name: [] for name in names}
+    rounds: list[dict[str, list[float]]] = []
+    patience_s = config.patience_s
     disturbed = dict.fromkeys(names, 0)
     with Witness() as witness:
-        for done in range(1, config.max_rounds + 1):
-            turn = (done - 1) % len(names)
+        for done in range(most):
+            turn, blocks = done % len(names), {}
             for name in names[turn:] + names[:turn]:
-                block, repeated = _undisturbed(runners[name], calls[name], config, witness)
-                blocks[name].append(block)
+                blocks[name], repeated = _undisturbed(runners[name], calls[name], config, witness)
                 disturbed[name] += repeated
-            if done >= config.min_rounds:
-                medians = {name: np.array([median(block) for block in blocks[name]]) for name in names}
-                ratios = {name: _ratio(medians[name], medians[names[0]]) for name in names}
+            rounds.append(blocks)
+            if calm is not None:
+                calm.tell(median(blocks[reference]))
+                patience_s -= _wait(runners[reference], calls[reference], config, calm, patience_s)
+            counted = _calm(rounds, reference, calm)
+            if len(counted) >= config.min_rounds or done == most - 1:
+                counted = counted if len(counted) >= config.min_rounds else rounds
+                medians = {name: np.array([median(own[name]) for own in counted]) for name in names}
+                ratios = {name: _ratio(medians[name], medians[reference]) for name in names}
                 converged = max(r[-1] for r in ratios.values()) <= config.target_ratio_error_percent
-                if converged:
+                if converged or len(counted) >= config.max_rounds:
                     break
+    disturbed[reference] += len(rounds) - len(counted)
     return {
-        name: _timing(blocks[name], ratios[name], converged=converged, disturbed=disturbed[name])
+        name: _timing(
+            [own[name] for own in counted], ratios[name], converged=converged, disturbed=disturbed[name]
+        )
         for name in names
     }
+
+
+def _calm(
+    rounds: list[dict[str, list[float]]], reference: str, calm: Calm | None
+) -> list[dict[str, list[float]]]:
+    """Those in which the reference was not slow. What the others took has no say."""
+    if calm is None or calm.limit_ms == inf:
+        return rounds
+    return [own for own in rounds if median(own[reference]) <= calm.limit_ms]
+
+
+def _wait(
+    run: Callable[[], object], calls: int, config: MeasureConfig, calm: Calm, at_most_s: float
+) -> float:
+    """Until the machine is calm, where it was not; returns the seconds that took."""
+    began = now()
+    while not calm.now and now() - began < at_most_s:
+        _settle(run, config.settle_ms)
+        calm.tell(median(_block(run, calls)))
+    return now() - began
 
 
 def _undisturbed(

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from bnas.measure import disturbance
-from bnas.measure.disturbance import Witness
+from bnas.measure.disturbance import Calm, Witness, calm_ms
 
 linux = pytest.mark.skipif(
     not os.path.exists("/proc/self/schedstat"), reason="the system's scheduler does not tell"
@@ -110,3 +111,23 @@ def test_without_the_scheduler_switches_tell(monkeypatch: pytest.MonkeyPatch, tm
         assert not witness.disturbed()
         witness.begin()
         assert witness.disturbed()
+
+
+def test_calm_is_known_once_enough_was_heard_and_lasts_through_long_noise() -> None:
+    calm = Calm()
+    assert calm.now
+    for _ in range(29):
+        calm.tell(4.0)
+    assert calm.limit_ms == inf
+    calm.tell(4.0)
+    assert calm.limit_ms == pytest.approx(4.2)
+    for _ in range(200):
+        calm.tell(6.0)
+    assert (calm.now, calm.limit_ms) == (False, pytest.approx(4.2))
+    calm.tell(4.1)
+    assert calm.now
+
+
+def test_the_limit_is_five_per_cent_above_the_tenth_percentile() -> None:
+    assert calm_ms(range(100, 201)) == pytest.approx(1.05 * 110)
+    assert calm_ms([]) == 0

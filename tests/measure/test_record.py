@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnas.measure import Hardware, Measurement
-from bnas.measure.record import calm, calm_ms, mean_of
+from bnas.measure.record import calm, calm_limit, mean_of
 from bnas.plain import to_plain
 from bnas.space import SubnetConfig
 
@@ -70,7 +70,7 @@ def test_the_reference_tells_what_was_timed_calmly() -> None:
     quick, slow, disturbed = timed(0.5), timed(0.9), replace(timed(0.4), reference_ms=4.4)
     by_width = {SubnetConfig({"width": width}): [quick] for width in range(8)}
     known = by_width | {SubnetConfig({"width": 8}): [disturbed, slow, quick, disturbed]}
-    assert calm_ms([line for lines in known.values() for line in lines]) == pytest.approx(1.05 * 4.0)
+    assert calm_limit(known) == pytest.approx(1.05 * 4.0)
     assert calm(known)[SubnetConfig({"width": 8})] == [slow, quick]
 
 
@@ -78,4 +78,4 @@ def test_of_timings_that_were_never_calm_the_calmest_counts() -> None:
     known = {SubnetConfig({"width": width}): [timed(0.5)] for width in range(8)}
     worse, bad = replace(timed(0.7), reference_ms=6.0), replace(timed(0.8), reference_ms=5.0)
     assert calm(known | {SubnetConfig({"width": 8}): [worse, bad]})[SubnetConfig({"width": 8})] == [bad]
-    assert calm_ms([]) == 0
+    assert calm_limit({}) == 0

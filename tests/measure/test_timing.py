@@ -8,7 +8,7 @@ import pytest
 
 from bnas.errors import ConfigError, MeasureError
 from bnas.measure import MeasureConfig, Timing, time_interleaved, timing
-from bnas.measure.disturbance import Witness
+from bnas.measure.disturbance import Calm, Witness
 from bnas.plain import from_plain, to_plain
 
 TRUE_MEDIAN = float(  # of a million rounds as in a test below
@@ -113,6 +113,65 @@ def test_a_block_begins_with_calls_that_are_not_timed_for_so_long(clock: Clock) 
     timed = time_interleaved(pair, config(block_ms=10.0, settle_ms=39.5))
     assert timed["n"].time_ms == timed["n"].p99_ms == pytest.approx(5.0)
     assert timed["n"].ratio == pytest.approx(0.5)
+
+
+def beside_others(clock: Clock, busy: Callable[[float], bool]) -> dict[str, Callable[[], None]]:
+    """A reference and a network that is slowed the more, while others work: `busy`, by the second."""
+
+    def network(name: str, calm_ms: float, slowed_ms: float) -> Callable[[], None]:
+        def run() -> None:
+            clock.ran.append(name)
+            clock.seconds += (slowed_ms if busy(clock.seconds - 100) else calm_ms) / 1000
+
+        return run
+
+    return {"r": network("r", 4.0, 6.0), "n": network("n", 2.0, 5.0)}
+
+
+def heard(*times_ms: float) -> Calm:
+    calm = Calm()
+    for time_ms in times_ms * 30:
+        calm.tell(time_ms)
+    return calm
+
+
+def test_rounds_in_which_the_reference_is_slow_do_not_count(clock: Clock) -> None:
+    pair, wanted = (
+        beside_others(clock, lambda second: second % 0.1 > 0.05),
+        config(min_rounds=20, max_rounds=20, patience_s=0),
+    )
+    without = time_interleaved(pair, wanted)["n"]
+    assert without.ratio_p90 == pytest.approx(5 / 6)
+    timed = time_interleaved(pair, wanted, heard(4.0, 4.1))
+    assert (timed["n"].ratio, timed["n"].rounds) == (pytest.approx(0.5), timed["r"].rounds)
+    assert timed["r"].p90_ms == pytest.approx(4.0)
+    assert timed["n"].rounds == 20
+    assert (timed["r"].disturbed > 5, timed["n"].disturbed) == (True, 0)
+
+
+def test_where_it_is_never_calm_all_rounds_count(clock: Clock) -> None:
+    timed = time_interleaved(beside_others(clock, lambda second: True), config(patience_s=0), heard(4.0))
+    assert timed["n"].ratio == pytest.approx(5 / 6)
+    assert (timed["n"].rounds, timed["r"].disturbed, timed["r"].time_ms) == (8, 0, pytest.approx(6.0))
+
+
+def test_a_network_that_is_slow_by_itself_is_not_thought_disturbed(clock: Clock) -> None:
+    pair = {"r": clock.network("r", [4.0]), "n": clock.network("n", untimed(2.0, 9.0))}
+    timed = time_interleaved(pair, config(max_rounds=8), heard(4.0))
+    assert timed["n"].p90_ms == pytest.approx(9.0)
+    assert timed["r"].disturbed == 0
+
+
+def test_it_waits_for_calm_by_the_reference_and_not_for_longer_than_it_may(clock: Clock) -> None:
+    pair = beside_others(clock, lambda second: 0.05 < second < 2.0)
+    timed = time_interleaved(pair, config(max_rounds=40, patience_s=3.0), heard(4.0))
+    assert (timed["n"].ratio, clock.ran[-1]) == (pytest.approx(0.5), "n")
+    waiting = "".join(clock.ran)
+    assert "r" * 200 in waiting  # and nothing else meanwhile
+    clock.seconds, clock.ran = 100.0, []
+    pair = beside_others(clock, lambda second: True)
+    time_interleaved(pair, config(patience_s=1.0), heard(4.0))
+    assert 1.0 <= 6 / 1000 * "".join(clock.ran).count("r" * 8) * 8 < 1.2
 
 
 def test_percentiles_are_those_of_single_calls(clock: Clock) -> None:
