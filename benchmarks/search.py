@@ -7,8 +7,9 @@ finished run (`python -m bnas run conf=quickstart`), where subnets are truly eva
 values are kept in --folder, at most `--budget-evaluations` new ones in one command, and the same command goes on. Its
 reference is the front of everything that was ever evaluated.
 
-Searches are judged by the true accuracy of what they had evaluated. What they are told has a fixed noise of its own
-for each subnet; `--as-evaluated` judges by that instead, against the front of the luckiest of millions.
+Searches are judged by the true accuracy of what they had evaluated. What they are told is that, or has a fixed noise of
+its own for each subnet (`--noise`); `--as-evaluated` judges by that instead, against the front of the luckiest of
+millions. linas was made with the assumptions of that truth at hand; `--truth N` draws them anew, to judge it by others.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from benchmarks.outcome import Bar, print_outcome
 from benchmarks.search_cases import BudgetSpent, Case, resnet50_cases, run_case
 from benchmarks.search_curves import Array, Searched, ceiling, curve, run_search
-from benchmarks.search_truth import NOISE, Truth
+from benchmarks.search_truth import NOISE, RESNET50, Law, Truth, redrawn
 from bnas import progress
 from bnas.search import SEARCHES, hypervolume
 
@@ -52,7 +53,16 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", choices=list(SEARCHES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--evaluations", type=int, default=COUNTS[-1], help="of each search")
-    parser.add_argument("--noise", type=float, default=NOISE, help="of an evaluation, in points of top-1")
+    parser.add_argument(
+        "--noise", type=float, nargs="+", default=[0.0, NOISE], help="of an evaluation, in points of top-1"
+    )
+    parser.add_argument(
+        "--truth",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw the assumptions anew, by the number; 0: as written",
+    )
     parser.add_argument(
         "--as-evaluated", action="store_true", help="judge by the accuracies that evaluations find"
     )
@@ -77,7 +87,12 @@ def main() -> None:
     figures = {}
     cases = []
     if not options.only_run:
-        cases += resnet50_cases(Truth(noise=options.noise), as_evaluated=options.as_evaluated)
+        stages, law = redrawn(options.truth, RESNET50) if options.truth else (RESNET50, Law())
+        for noise in options.noise:
+            name = f"resnet50{f' {options.truth}' if options.truth else ''}, evaluations ±{noise:g}"
+            cases += resnet50_cases(
+                Truth(stages, noise=noise, law=law), name=name, as_evaluated=options.as_evaluated
+            )
     if options.run is not None:
         path = options.folder / f"{options.run.name}.jsonl"
         with suppress(BudgetSpent):  # its two ends are the first to be evaluated

@@ -44,7 +44,7 @@ class Case:
     reference: Callable[[], Points]
 
 
-def resnet50_cases(truth: Truth, *, as_evaluated: bool = False) -> list[Case]:
+def resnet50_cases(truth: Truth, *, name: str = "resnet50", as_evaluated: bool = False) -> list[Case]:
     """The ResNet-50 space with its latency predicted, then with its latency known of what was evaluated only.
 
     Searches are judged by the true accuracy of what they had evaluated, or by the accuracy that evaluations find.
@@ -62,7 +62,7 @@ def resnet50_cases(truth: Truth, *, as_evaluated: bool = False) -> list[Case]:
     front = truth.front(evaluated=as_evaluated)
     return [
         Case(
-            name=f"resnet50, latency {known}",
+            name=f"{name}, latency {known}",
             space=truth.space,
             canonical=truth.canonical,
             evaluate=evaluate,

@@ -12,7 +12,7 @@ an assumption, and called one. Losses are in points of top-1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import product
 
 import numpy as np
@@ -47,20 +47,7 @@ SHARES = (0.65, 0.8, 1.0)  # widths of a stage
 EXPANDS = (20, 25)  # inner widths of a block, in percent of its stage's width
 IMAGE, STEM, CLASSES = 224, 64, 1000  # side of the images, width of the stem, outputs: always the same
 
-# Accuracy.
 BEST_PERCENT = 77.1  # the top of the published front
-POWER = 0.5  # a stage loses its points · (capacity^-POWER − 1): diminishing returns
-WIDTH_POWER = 1.5  # capacity by width: with depth and inner widths it falls as the work to the .7
-# What the first, second … block adds to the capacity. Of a residual network those that change the resolution matter
-# most and any other little (Veit et al., 2016); the numbers are an assumption.
-BLOCKS = (1.0, 0.5, 0.4, 0.35, 0.3, 0.3)
-# Interactions, assumptions all: about half a point together, an eighth of the range.
-THIN_PAIR = 0.02  # two neighbouring blocks are both thin
-THIN_ENTRY = 0.04  # a thin first block, behind a stage of the least width
-WIDENING = (
-    1.0  # · (share of the width − that of the stage before)², where it is wider: channels without input
-)
-NARROWEST = 1.0  # · (1 − least share)²: nothing makes up for a bottleneck
 # What an evaluation adds to the truth, a fixed number for each network. Two networks that are as good as each other
 # disagree about a tenth of the images (assumed): on 50 000 they differ by .14 points, each by .1 from the truth.
 NOISE = 0.1
@@ -72,6 +59,48 @@ BANDWIDTH = 300e9  # bytes a second, an assumption: between its memory's and its
 START = 2.5e-6  # seconds for which any layer takes, an assumption
 CORES = 40
 LANES, QUAD = 16, 4  # output and input channels that its INT8 instructions take at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """How accuracy is lost, in points of top-1: assumptions all, but for the sum of the stages' points.
+
+    A stage loses its points · (capacity^-power − 1): diminishing returns. `width_power`: capacity by width; with depth
+    and inner widths it falls as the work to the .7. `blocks`: what the first, second … block adds to the capacity. Of a
+    residual network those that change the resolution matter most and any other little (Veit et al., 2016).
+
+    Interactions are about half a point together, an eighth of the range. `thin_pair`: two neighbouring blocks are both
+    thin; `thin_entry`: a thin first block, behind a stage of the least width; `widening` · (share of the width − that
+    of the stage before)², where it is wider: channels without input; `narrowest` · (1 − least share)²: nothing makes up
+    for a bottleneck.
+    """
+
+    power: float = 0.5
+    width_power: float = 1.5
+    blocks: tuple[float, ...] = (1.0, 0.5, 0.4, 0.35, 0.3, 0.3)
+    thin_pair: float = 0.02
+    thin_entry: float = 0.04
+    widening: float = 1.0
+    narrowest: float = 1.0
+
+
+def redrawn(number: int, stages: Sequence[Stage]) -> tuple[tuple[Stage, ...], Law]:
+    """Assumptions other than those written here, by a number: each is multiplied by e^(.5 · a normal number).
+
+    The sum of the stages' points stays, as published accuracies decide it.
+    """
+    rng = np.random.default_rng(number)
+
+    def other(value: float) -> float:
+        return value * float(np.exp(0.5 * rng.standard_normal()))
+
+    points = [other(stage.points) for stage in stages]
+    scale = sum(stage.points for stage in stages) / sum(points)
+    law = Law()
+    blocks = (law.blocks[0], *(other(own) for own in law.blocks[1:]))
+    rest = {field.name: other(getattr(law, field.name)) for field in fields(Law) if field.name != "blocks"}
+    changed = tuple(replace(stage, points=scale * own) for stage, own in zip(stages, points, strict=True))
+    return changed, Law(blocks=blocks, **rest)
 
 
 @dataclass(frozen=True)
@@ -88,9 +117,14 @@ class Truth:
     """The space, and the true accuracy and latency of all its subnets. It draws nothing: two of them are equal."""
 
     def __init__(
-        self, stages: Sequence[Stage] = RESNET50, shares: Sequence[float] = SHARES, noise: float = NOISE
+        self,
+        stages: Sequence[Stage] = RESNET50,
+        shares: Sequence[float] = SHARES,
+        noise: float = NOISE,
+        law: Law | None = None,
     ) -> None:
         self._noise = noise
+        self._law = law or Law()
         self._names = [f"layer{place + 1}" for place in range(len(stages))]
         self._blocks = [
             [f"{name}.{block}.expand" for block in range(stage.depths[-1])]
@@ -98,8 +132,8 @@ class Truth:
         ]
         widths = [tuple(divisible(stage.width * np.array(shares)).astype(int).tolist()) for stage in stages]
         self._all = [_settings(stage, own) for stage, own in zip(stages, widths, strict=True)]
-        self._losses = [_loss(stage, own) for stage, own in zip(stages, self._all, strict=True)]
-        self._links = [_link(*pair) for pair in zip(self._all, self._all[1:], strict=False)]
+        self._losses = [_loss(stage, own, self._law) for stage, own in zip(stages, self._all, strict=True)]
+        self._links = [_link(*pair, self._law) for pair in zip(self._all, self._all[1:], strict=False)]
         # By stage: the index of the width before it, by setting of that stage; and what it costs [widths before, n].
         self._width_index = [
             np.searchsorted(own, all_.widths) for own, all_ in zip(widths, self._all, strict=True)
@@ -152,7 +186,7 @@ class Truth:
         for link, first, second in zip(self._links, places, places[1:], strict=False):
             loss = loss + link[first, second]
         shares = [own.shares[place] for own, place in zip(self._all, places, strict=True)]
-        loss = loss + NARROWEST * (1 - np.minimum.reduce(shares)) ** 2
+        loss = loss + self._law.narrowest * (1 - np.minimum.reduce(shares)) ** 2
         error = 100 - BEST_PERCENT
         found: Array = 100 - error * np.exp(loss / error)  # what is lost multiplies the errors
         if evaluated:
@@ -242,21 +276,21 @@ def _settings(stage: Stage, widths: tuple[int, ...]) -> _Settings:
     )
 
 
-def _loss(stage: Stage, own: _Settings) -> Array:
+def _loss(stage: Stage, own: _Settings, law: Law) -> Array:
     """What a stage loses by itself [n]."""
-    weights = np.array(BLOCKS[: own.expands.shape[1]])
-    capacity = own.shares**WIDTH_POWER * (own.expands / EXPANDS[-1] @ weights) / weights.sum()
+    weights = np.array(law.blocks[: own.expands.shape[1]])
+    capacity = own.shares**law.width_power * (own.expands / EXPANDS[-1] @ weights) / weights.sum()
     thin = own.expands == EXPANDS[0]
     pairs = (thin[:, 1:] & thin[:, :-1]).sum(axis=1)
-    lost: Array = stage.points * (capacity**-POWER - 1) + THIN_PAIR * pairs
+    lost: Array = stage.points * (capacity**-law.power - 1) + law.thin_pair * pairs
     return lost
 
 
-def _link(before: _Settings, own: _Settings) -> Array:
+def _link(before: _Settings, own: _Settings, law: Law) -> Array:
     """What two stages lose by each other [settings of the first, settings of the second]."""
     lack = (1 - before.shares[:, None]) / (1 - SHARES[0])
     wider = np.maximum(0, own.shares - before.shares[:, None])
-    lost: Array = THIN_ENTRY * lack * (own.expands[:, 0] == EXPANDS[0]) + WIDENING * wider**2
+    lost: Array = law.thin_entry * lack * (own.expands[:, 0] == EXPANDS[0]) + law.widening * wider**2
     return lost
 
 

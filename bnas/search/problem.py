@@ -120,6 +120,6 @@ class Problem:
             best.append(f"{constraint.name}: {value:g}")
         together = " (each by itself)" if len(own) > 1 else ""
         raise ConfigError(
-            f"constraints: no subnet found with {' and '.join(map(str, own))}; the best there is{together}: "
+            f"search.constraints: no subnet found with {' and '.join(map(str, own))}; the best there is{together}: "
             f"{', '.join(best)}"
         )

@@ -137,7 +137,7 @@ def _pool_of(
     if isinstance(evaluate, Mapping):
         if screen < 1:
             raise ConfigError(
-                "screen: functions of a config alone cannot evaluate on a share of the images; expected 1, got "
+                "search.screen: functions of a config alone cannot evaluate on a share of the images; expected 1, got "
                 f"{screen:g}"
             )
         functions = dict(evaluate)

@@ -35,7 +35,7 @@ def starts(
     ends: dict[SubnetConfig, None] = {}
     others: dict[SubnetConfig, None] = {}
     for place, name in enumerate(names):
-        where = f"start[{place}]"
+        where = f"search.start[{place}]"
         if name in STARTS:
             own = STARTS[name](problem, population, rng)
             (ends if name in ("largest", "smallest") else others).update(dict.fromkeys(own))

@@ -14,7 +14,11 @@ STAGE = Stage(width=256, side=14, depths=(1, 2), points=1.0)
 
 
 def run(capsys, monkeypatch, *options: str) -> tuple[list[str], dict]:
-    monkeypatch.setattr(search, "Truth", lambda noise: Truth((STAGE,) * 3, shares=(0.65, 1.0), noise=noise))
+    monkeypatch.setattr(
+        search,
+        "Truth",
+        lambda stages, noise, law: Truth((STAGE,) * 3, shares=(0.65, 1.0), noise=noise, law=law),
+    )
     monkeypatch.setattr("sys.argv", ["search", *options])
     search.main()
     *lines, last = capsys.readouterr().out.splitlines()
@@ -24,7 +28,11 @@ def run(capsys, monkeypatch, *options: str) -> tuple[list[str], dict]:
 def test_a_quick_run_prints_a_table_and_one_line_of_json(capsys, monkeypatch):
     lines, outcome = run(capsys, monkeypatch, "--quick", "--algorithms", "nsga2", "random")
     assert outcome["name"] == "search"
-    assert set(outcome["figures"]) == {"resnet50, latency predicted", "resnet50, latency evaluated"}
+    assert set(outcome["figures"]) == {
+        f"resnet50, evaluations ±{noise}, latency {known}"
+        for noise in ("0", "0.1")
+        for known in ("predicted", "evaluated")
+    }
     for figures in outcome["figures"].values():
         for name, row in figures["hypervolume"].items():
             assert list(row) == ["50", "100"], name
@@ -77,8 +85,8 @@ def test_figures_are_of_the_seeds_with_which_all_searches_came_so_far():
 def test_searches_that_the_budget_cut_short_are_told(capsys, monkeypatch):
     left = iter(range(250))  # of four searches of 100 evaluations, less those to warm up
 
-    def cut(truth: Truth, *, as_evaluated: bool) -> list[Case]:
-        case = resnet50_cases(truth, as_evaluated=as_evaluated)[0]
+    def cut(truth: Truth, *, name: str, as_evaluated: bool) -> list[Case]:
+        case = resnet50_cases(truth, name=name, as_evaluated=as_evaluated)[0]
 
         def evaluate(config):
             if next(left, None) is None:
@@ -88,7 +96,7 @@ def test_searches_that_the_budget_cut_short_are_told(capsys, monkeypatch):
         return [replace(case, evaluate=evaluate)]
 
     monkeypatch.setattr(search, "resnet50_cases", cut)
-    lines, outcome = run(capsys, monkeypatch, "--quick", "--algorithms", "nsga2", "random")
+    lines, outcome = run(capsys, monkeypatch, "--quick", "--noise", "0.1", "--algorithms", "nsga2", "random")
     (figures,) = outcome["figures"].values()
     assert any("3 searches were cut short" in line for line in lines)
     assert figures["hypervolume"]["nsga2"]["50"]["seeds"] == 1

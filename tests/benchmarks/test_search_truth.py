@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchmarks.search_truth import RESNET50, Stage, Truth, normal
+from benchmarks.search_truth import RESNET50, Stage, Truth, normal, redrawn
 from bnas.search.front import non_dominated
 from bnas.space import SubnetConfig
 
@@ -171,3 +171,22 @@ def test_more_is_better_and_by_how_much_depends_on_the_rest(resnet50, choice):
         gains.append(top1[1] - top1[0])
     assert max(gains) > 1.2 * min(gains) + 0.01  # no sum of what the choices do by themselves
     assert np.median(gains) > 0
+
+
+def test_redrawn_assumptions_keep_the_published_scale_and_change_what_is_best(resnet50):
+    stages, law = redrawn(1, RESNET50)
+    assert redrawn(1, RESNET50) == (stages, law) != redrawn(2, RESNET50)
+    assert sum(stage.points for stage in stages) == pytest.approx(sum(stage.points for stage in RESNET50))
+    other = Truth(stages, law=law)
+    largest = other.settings(other.space.largest)
+    assert other.top1_percent(largest).item() == pytest.approx(77.1)
+    assert 70 < other.top1_percent(other.settings(other.space.smallest)).item() < 76
+    configs = random_subnets(resnet50, 200)
+    first, second = (
+        np.array([own.top1_percent(own.settings(config)).item() for config in configs])
+        for own in (resnet50, other)
+    )
+    assert 0.3 < np.corrcoef(first, second)[0, 1] < 0.98
+    assert [other.latency_ms(other.settings(own)) for own in configs[:9]] == [
+        resnet50.latency_ms(resnet50.settings(own)) for own in configs[:9]
+    ]

@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_done(
 )
 def test_constraints_as_a_person_types_them(typed: str, run: Path, refused: Refused) -> None:
     text = refused("search", typed)
-    assert text.startswith("constraints: no subnet found with macs <= 1; the best there is: macs: ")
+    assert text.startswith("search.constraints: no subnet found with macs <= 1; the best there is: macs: ")
 
 
 def test_what_no_subnet_keeps_is_said_before_anything_is_evaluated(run: Path, refused: Refused) -> None:
@@ -142,7 +142,7 @@ def test_what_no_subnet_keeps_is_said_before_anything_is_evaluated(run: Path, re
     least = costs(project.graph, project.space, project.space.smallest).macs
     text = refused("search", "search.constraints={macs: '<= 1000', parameters: '>= 1'}")
     assert text == (
-        "constraints: no subnet found with macs <= 1000 and parameters >= 1; the best there is (each by itself): "
+        "search.constraints: no subnet found with macs <= 1000 and parameters >= 1; the best there is (each by itself): "
         f"macs: {least:g}, parameters: {costs(project.graph, project.space, project.space.largest).parameters:g}"
     )
     assert not (run / "search").exists()
@@ -160,7 +160,7 @@ def test_what_no_evaluated_subnet_keeps_is_said_after_and_the_log_stays(run: Pat
 
 def test_a_start_that_is_no_file(run: Path, refused: Refused) -> None:
     text = refused("search", "search.start=[largest,mine.json]")
-    assert text.startswith("start[1]: cannot read mine.json")
+    assert text.startswith("search.start[1]: cannot read mine.json")
     assert not (run / "search").exists()
 
 

@@ -123,7 +123,7 @@ def test_possible_constraints_pass(bounded, rng):
 
 def test_an_impossible_constraint_says_the_best_there_is(bounded, rng):
     with pytest.raises(
-        ConfigError, match=r"^constraints: no subnet found with macs >= 31; the best there is: macs: 30$"
+        ConfigError, match=r"^search.constraints: no subnet found with macs >= 31; the best there is: macs: 30$"
     ):
         bounded(*[4] * 10, macs=">= 31").check_possible(rng)
 
@@ -206,7 +206,7 @@ class TestBadInputOfASearch:
         assert search(space, goals, by_name, config, seed=0) == search(space, goals, truth, config, seed=0)
         with pytest.raises(MeasureError, match="gave no latency_ms; it gave: top1_percent"):
             search(space, goals, {"top1_percent": by_name["top1_percent"]}, config, seed=0)
-        with pytest.raises(ConfigError, match=r"^screen: functions of a config alone .* got 0.2$"):
+        with pytest.raises(ConfigError, match=r"^search.screen: functions of a config alone .* got 0.2$"):
             search(space, goals, by_name, SearchConfig(screen=0.2), seed=0)
 
     def test_an_evaluation_that_gives_no_values_by_name(self, space, goals):

@@ -41,11 +41,11 @@ def preferred(problem: Problem, config: SearchConfig) -> tuple[float, ...]:
     names = [goal.name for goal in problem.objectives]
     for name, value in config.preference.items():
         if name not in names:
-            raise ConfigError(f"preference.{name}: no such objective{did_you_mean(name, names)}")
+            raise ConfigError(f"search.preference.{name}: no such objective{did_you_mean(name, names)}")
         if not math.isfinite(value):
-            raise ConfigError(f"preference.{name}: expected a number, got {value}")
+            raise ConfigError(f"search.preference.{name}: expected a number, got {value}")
     if missing := [name for name in names if name not in config.preference]:
         raise ConfigError(
-            f"preference: expected a value for each objective ({', '.join(names)}), got none for {', '.join(missing)}"
+            f"search.preference: expected a value for each objective ({', '.join(names)}), got none for {', '.join(missing)}"
         )
     return tuple(float(cost) for cost in np.array(problem.costs(config.preference)))
