@@ -2,47 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
 from bnas import export as exporting
 from bnas import progress
+from bnas import quantize as quantizing
+from bnas.commands.evaluation import quantization_images
+from bnas.commands.export_formats import FURTHER, formats_of, plain_ir, quantizer_for, suffix_of
 from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
-from bnas.commands.quantize import absolute, relative, subnet_names
+from bnas.commands.quantize import absolute, precisions, relative, subnet_names
 from bnas.data import batches
-from bnas.export import Artefact
+from bnas.export import Artefact, ExportConfig, OpenVinoIR, Quantized
+from bnas.export.artefact import files_of
+from bnas.export.openvino_runtime import read_network
 from bnas.files import read_json, write_json
 from bnas.space import resized
+
+__all__ = ["export", "plain_ir"]
 
 CHECKED_IMAGES = 500
 
 
+@dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """One network to export: its module, an input [1, C, H, W], and images of its size to check it on."""
+
+    name: str
+    module: nn.Module
+    example: Tensor
+    images: Sequence[Tensor]
+
+
 def export(project: Project) -> Made:
-    """Write subnets/<name>/fp32.xml and artefacts.json, which holds what the check of each file found."""
+    """Write subnets/<name>/fp32.xml, files in further formats, and artefacts.json, which holds what checks found.
+
+    A file that fails its check is not left behind, but for the INT8 ones that were there before.
+    """
     names = subnet_names(project)
     int8 = read_json(project.folder.path("subnets", "int8.json"), dict[str, Artefact])
     images = [
         x for x, _ in batches(project.data.val, 100, order=range(min(CHECKED_IMAGES, len(project.data.val))))
     ]
+    plain, further = formats_of(project.config.export, project.data.train)
     made: list[str] = []
     checked: dict[str, dict[str, Artefact]] = {}
-    config = project.config.export
-    with progress.bar("export", total=len(names)) as step:
+    with progress.bar("export", total=len(names) * (1 + len(further))) as step:
         for name in names:
             module, size = load_subnet(project, name), resolution(project, name)
-            example, own = resized(project.example, size), [resized(batch, size) for batch in images]
-            path = f"subnets/{name}/fp32.xml"
-            fp32 = exporting.export(module, config, project.folder.path(path), example)
-            both = {"fp32": fp32, "int8": absolute(project, int8[name])}
-            checked[name] = {
-                kind: relative(project, exporting.verify(artefact, module, own, config))
-                for kind, artefact in both.items()
+            subnet = Subnet(
+                name=name,
+                module=module,
+                example=resized(project.example, size),
+                images=[resized(batch, size) for batch in images],
+            )
+            small = absolute(project, int8[name])
+            files = {
+                "fp32": _written(project, subnet, module, plain, "fp32.xml"),
+                "int8": exporting.verify(small, module, subnet.images, plain),
             }
-            made += (path, path.replace(".xml", ".bin"))
             step(note=name)
+            for config in further:
+                for kind, model in _networks(project, subnet, config, small):
+                    file = f"{kind}{suffix_of(config)}"
+                    files[file] = _written(project, subnet, model, config, file)
+                step(note=f"{name} {suffix_of(config)}")
+            checked[name] = {kind: relative(project, artefact) for kind, artefact in files.items()}
+    for files in checked.values():
+        for kind, artefact in files.items():
+            if kind != "int8":  # which the stage quantize made
+                made += [str(path) for path in files_of(artefact)]
+    _remove_others(project, made)
     write_json(project.folder.path("subnets", "artefacts.json"), checked)
     worst = max(files["fp32"].largest_difference or 0.0 for files in checked.values())
     agreement = min(files["int8"].top1_agreement_percent or 0.0 for files in checked.values())
+    count = sum(map(len, checked.values()))
     return Made(
         paths=(*made, "subnets/artefacts.json"),
-        line=f"{2 * len(names)} networks; FP32 within {worst:.1g} of the torch modules, INT8 of the same opinion on "
+        line=f"{count} networks; FP32 within {worst:.1g} of the torch modules, INT8 of the same opinion on "
         f"at least {agreement:.1f} % of {sum(map(len, images))} images → {project.folder.path('subnets')}",
+    )
+
+
+def _remove_others(project: Project, made: Sequence[str]) -> None:
+    """Files of formats that are no longer asked for: they may be of networks as they were before."""
+    for path in project.folder.path("subnets").glob("*/*"):
+        ours = path.suffix in FURTHER or path.stem.endswith("_u8")
+        if ours and str(path.relative_to(project.folder.root)) not in made:
+            path.unlink()
+
+
+def _written(
+    project: Project, subnet: Subnet, model: nn.Module | Quantized, config: ExportConfig, file: str
+) -> Artefact:
+    path = project.folder.path("subnets", subnet.name, file)
+    return exporting.export_verified(model, config, path, subnet.example, subnet.module, subnet.images)
+
+
+def _networks(
+    project: Project, subnet: Subnet, config: ExportConfig, small: Artefact
+) -> Iterator[tuple[str, nn.Module | Quantized]]:
+    """FP32 and, where the format has it, INT8; in OpenVINO IR the very network that was quantized."""
+    yield "fp32", subnet.module
+    if not config.int8:
+        return
+    if isinstance(config, OpenVinoIR):
+        yield "int8", Quantized(model=read_network(small.path), precision=small.precision)
+        return
+    quantizer = quantizer_for(project.config.quantize, config)
+    size = resolution(project, subnet.name)
+    own = (resized(image, size) for image in quantization_images(project))
+    yield (
+        "int8",
+        quantizing.quantize(
+            subnet.module, quantizer, own, subnet.example, precisions=precisions(project, subnet.name)
+        ),
     )

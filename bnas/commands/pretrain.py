@@ -1,4 +1,4 @@
-"""`bnas pretrain`: the original network, from published weights or trained here."""
+"""`bnas pretrain`: the original network, from published weights, trained on from them, or trained here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ def pretrain(project: Project) -> Made:
     """Leave the original network's weights in the run folder."""
     config, data, source = project.config, project.data, project.weights_source
     leads = world().leads
-    if source is not None:
+    if source is not None and config.model.head == "same":
         if not leads:
             return FOLLOWED
         model, _ = project.fresh_model(weights=True)
     else:
-        if config.model.weights == "auto":
+        if source is None and config.model.weights == "auto":
             progress.say(
                 f"{config.model.name} has no published weights for the {len(data.train.classes)} classes of "
                 f"data={data.name} ({len(data.train)} images at {config.data.size}×{config.data.size}): training "
                 "it here; for ImageNet: data=imagenet data.root=/path/to/imagenet"
             )
-        model, _ = project.fresh_model()
+        model, _ = project.fresh_model(weights=source is not None)
         train_network(
             model,
             data,
@@ -37,7 +37,9 @@ def pretrain(project: Project) -> Made:
         return FOLLOWED
     top1_percent = evaluate(model, data.val)
     project.write_weights(model, PRETRAINED)
-    how = f"with the weights {source}" if source else "trained here"
+    how = "trained here" if source is None else f"with the weights {source}"
+    if source is not None and config.model.head == "new":
+        how = f"trained on from {source}, with a new last layer"
     return Made(
         paths=(PRETRAINED,),
         line=f"{config.model.name} {how}, top-1 {top1_percent:.2f} % on {len(data.val)} validation images → "

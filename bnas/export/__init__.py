@@ -13,20 +13,31 @@ from bnas.export.artefact import (
     export,
     exporter,
 )
+from bnas.export.onnx import Onnx
 from bnas.export.openvino_ir import OpenVinoIR, convert
-from bnas.export.verify import verify
+from bnas.export.preprocess import Preprocess
+from bnas.export.run import load
+from bnas.export.torch_export import TorchExport
+from bnas.export.torchscript import TorchScript
+from bnas.export.verify import export_verified, verify
 
 __all__ = [
     "EXPORTERS",
     "Artefact",
     "ExportConfig",
+    "Onnx",
     "OpenVinoIR",
     "Precision",
+    "Preprocess",
     "Quantized",
+    "TorchExport",
+    "TorchScript",
     "check_digest",
     "convert",
     "export",
+    "export_verified",
     "exporter",
+    "load",
     "verify",
 ]
 

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from bnas.errors import ConfigError, ExportError, RunError, did_you_mean
+from bnas.export.preprocess import Preprocess
 
 Precision = Literal["f32", "int8"]
+Runtime = Literal["openvino", "torch", "onnx"]
+LATER = {"plain": "unless default"}  # of options that came after runs had been written without them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """A quantized network in its runtime's own form, not yet written; `model` is an `openvino.Model`.
+    """A quantized network in its runtime's own form, not yet written.
 
+    `model` is an `openvino.Model`; with `runtime` "torch" a `torch.fx.GraphModule`, with "onnx" an `onnx.ModelProto`.
     `operations`: where its parts differ in precision, that of each operation by its name in `model`.
     """
 
     model: Any
     precision: Precision = "int8"
+    runtime: Runtime = "openvino"
     operations: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -37,6 +42,8 @@ class Artefact:
     `digest` is the SHA-256 of all its files, `size_bytes` their sum. `verify` fills in what was found by
     running it beside the torch module: `largest_difference` between their outputs as a fraction of the
     module's largest |output|, and how many per cent of the images get the same top-1 class.
+    `format` is "openvino_ir", "onnx", "torch_export" or "torchscript", or that of an exporter of your own.
+    `preprocess` is what is built into it: then it takes images as they are stored, not normalised ones.
     """
 
     path: str
@@ -46,31 +53,59 @@ class Artefact:
     size_bytes: int
     largest_difference: float | None = None
     top1_agreement_percent: float | None = None
+    preprocess: Preprocess | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """How to export; each format derives its own.
 
-    `tolerance`: largest difference between the outputs of an FP32 artefact and the torch module, as a
-    fraction of the module's largest |output|. `min_agreement_percent`: an INT8 artefact that gives fewer of
-    the images the class that the torch module gives them is broken, not merely less accurate.
+    `batch`: images per inference, null for any number. `tolerance`: largest difference between the outputs of an
+    FP32 artefact and the torch module, as a fraction of the module's largest |output|. `min_agreement_percent`: an
+    INT8 artefact that gives fewer of the images the class that the torch module gives them is broken, not merely less
+    accurate. `also`: further formats that a run writes, each the name of a kind (which takes the three options above
+    from this one) or the options of one. `int8`: whether a run writes this format in INT8 besides FP32.
     """
 
+    batch: int | None = 1
     tolerance: float = 1e-3
     min_agreement_percent: float = 50.0
+    also: tuple[str | ExportConfig, ...] = field(default=(), metadata=LATER)
+    int8: bool = field(default=True, metadata=LATER)
 
     def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(f"batch: expected 1 or more, or null for any number, got {self.batch}")
         if self.tolerance <= 0:
             raise ConfigError(f"tolerance: expected more than 0, got {self.tolerance}")
         if not 0 <= self.min_agreement_percent <= 100:
             raise ConfigError(f"min_agreement_percent: expected 0 to 100, got {self.min_agreement_percent}")
+        for entry in self.also:
+            if isinstance(entry, str) and entry not in kinds():
+                raise ConfigError(f"also: no such format '{entry}'{did_you_mean(entry, kinds())}")
+            if isinstance(entry, ExportConfig) and entry.also:
+                raise ConfigError("also: a format named there has no `also` of its own")
+
+    def formats(self) -> tuple[ExportConfig, ...]:
+        """This format, and those in `also`."""
+        shared: dict[str, Any] = {
+            "batch": self.batch,
+            "tolerance": self.tolerance,
+            "min_agreement_percent": self.min_agreement_percent,
+        }
+        others = (kinds()[entry](**shared) if isinstance(entry, str) else entry for entry in self.also)
+        return replace(self, also=()), *others
 
 
 Exporter = Callable[[nn.Module | Quantized, Any, Path, Tensor], Artefact]
 E = TypeVar("E", bound=Exporter)
 
 EXPORTERS: dict[type[ExportConfig], Exporter] = {}
+
+
+def kinds() -> dict[str, type[ExportConfig]]:
+    """The configs of all exporters that have a name, by that: their `kind`."""
+    return {kind: cls for cls in EXPORTERS if (kind := getattr(cls, "kind", None)) is not None}
 
 
 def exporter(config: type[ExportConfig]) -> Callable[[E], E]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -14,22 +14,32 @@ from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from bnas.errors import ConfigError, ExportError
-from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, exporter
+from bnas.export.artefact import LATER, Artefact, ExportConfig, Quantized, digest_of, exporter
 from bnas.export.openvino_runtime import last_line, openvino, set_batch, without_telemetry
+from bnas.export.preprocess import Preprocess, build_in
 from bnas.files import cannot_write, write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenVinoIR(ExportConfig):
-    """An .xml and a .bin that OpenVINO loads. `batch`: images per inference, null for any number."""
+    """An .xml and a .bin that OpenVINO loads.
+
+    `input_shape`: the network's input, [n, C, H, W], -1 for any number; null: that of the run's images, `batch` at a
+    time. `preprocess`: pre-processing to build in, or "from_data": the normalisation of the run's images, on bytes. A
+    run writes such networks beside the plain ones, as fp32_u8.xml and int8_u8.xml.
+    """
 
     kind: Literal["openvino_ir"] = "openvino_ir"
-    batch: int | None = 1
+    input_shape: tuple[int, ...] | None = field(default=None, metadata=LATER)
+    preprocess: Preprocess | Literal["from_data"] | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch is not None and self.batch < 1:
-            raise ConfigError(f"batch: expected 1 or more, or null for any number, got {self.batch}")
+        shape = self.input_shape
+        if shape is not None and (len(shape) != 4 or any(size < 1 and size != -1 for size in shape)):
+            raise ConfigError(
+                f"input_shape: expected [n, C, H, W], each 1 or more, or -1 for any, got {list(shape)}"
+            )
 
 
 def convert(module: nn.Module, example: Tensor) -> Any:
@@ -99,8 +109,12 @@ def export_openvino_ir(
 ) -> Artefact:
     """Write the network to `path`, whose suffix is .xml (added where missing), and the .bin beside it."""
     path = path if path.suffix == ".xml" else path.with_name(f"{path.name}.xml")
-    network = model.model.clone() if isinstance(model, Quantized) else convert(model, example)
-    set_batch(network, config.batch)
+    network, preprocess = _network(model, example), config.preprocess
+    _set_shape(network, config)
+    if isinstance(preprocess, str):
+        raise ExportError(f"export.preprocess: '{preprocess}' is for runs; give mean_values and scale_values")
+    if preprocess is not None:
+        network = build_in(network, preprocess)
     digest, size_bytes = save(network, path)
     return Artefact(
         path=str(path),
@@ -108,7 +122,34 @@ def export_openvino_ir(
         precision=model.precision if isinstance(model, Quantized) else "f32",
         digest=digest,
         size_bytes=size_bytes,
+        preprocess=preprocess,
     )
+
+
+def _network(model: nn.Module | Quantized, example: Tensor) -> Any:
+    """An `openvino.Model` of one's own."""
+    if not isinstance(model, Quantized):
+        return convert(model, example)
+    if model.runtime == "openvino":
+        return model.model.clone()
+    raise ExportError(
+        f"export: openvino_ir takes torch modules and networks quantized for OpenVINO, this one was quantized for "
+        f"{model.runtime}"
+    )
+
+
+def _set_shape(network: Any, config: OpenVinoIR) -> None:
+    if config.input_shape is None:
+        set_batch(network, config.batch)
+        return
+    wanted = openvino().PartialShape(list(config.input_shape))
+    try:
+        network.reshape({network.inputs[0]: wanted})
+    except RuntimeError as error:
+        raise ExportError(
+            f"export.input_shape: the network, made for {network.inputs[0].partial_shape}, does not take "
+            f"{list(config.input_shape)}: {last_line(error)}"
+        ) from error
 
 
 def _name_plainly(model: Any) -> None:

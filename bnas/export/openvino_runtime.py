@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from bnas.errors import ExportError, require
+from bnas.export.batching import in_batches
+
+_IR_VERSIONS = (10, 11)
 
 
 @contextmanager
@@ -56,16 +60,39 @@ def core() -> Any:
 
 
 def read_network(path: Path | str) -> Any:
-    """The `openvino.Model` in an IR file.
+    """The `openvino.Model` in an IR file, or in a file of TensorFlow or TensorFlow Lite.
 
     Raises:
-        ExportError: the file is missing or damaged.
+        ExportError: the file is missing, damaged, or of a version that OpenVINO does not read.
     """
+    path = Path(path)
+    if path.suffix == ".xml" and path.exists():
+        _check_ir(path)
     try:
         return core().read_model(os.fspath(path))
     except RuntimeError as error:
-        reason = "does not exist" if not Path(path).exists() else f"cannot be read: {last_line(error)}"
+        reason = f"cannot be read: {last_line(error)}" if path.exists() else "does not exist"
+        if "Unable to read the model" in str(error):
+            reason = "cannot be read: it is damaged, or no network that OpenVINO knows"
+        elif "weights" in reason and "bin file" in reason:
+            weights = path.with_suffix(".bin")
+            what = "cut off" if weights.exists() else "missing"
+            reason = f"cannot be read: {weights.name} is {what}; export it again"
         raise ExportError(f"{path} {reason}") from error
+
+
+def _check_ir(path: Path) -> None:
+    """Of what is no IR OpenVINO complains on the terminal, trying every other format."""
+    with path.open("rb") as file:
+        head = re.search(rb'<net\b[^>]*\bversion="(\d+)"', file.read(4096))
+    if head is None:
+        raise ExportError(f"{path} cannot be read: it is damaged, or no OpenVINO IR")
+    if int(head[1]) not in _IR_VERSIONS:
+        known = " and ".join(map(str, _IR_VERSIONS))
+        raise ExportError(
+            f"{path} is OpenVINO IR of version {int(head[1])}, OpenVINO {openvino().__version__.partition('-')[0]} "
+            f"reads versions {known}; export it again"
+        )
 
 
 def set_batch(model: Any, batch: int | None) -> None:
@@ -111,14 +138,11 @@ def run_network(request: Any, images: Tensor, batch: int | None) -> Tensor:
 
     A last, smaller batch is filled up with copies of its last image.
     """
-    outputs = []
-    for chunk in torch.split(images.detach().float().cpu(), batch or max(len(images), 1)):
-        count = len(chunk)
-        if batch is not None and count < batch:
-            chunk = torch.cat([chunk, chunk[-1:].expand(batch - count, *chunk.shape[1:])])
-        result = request.infer([chunk.contiguous().numpy()])
-        outputs.append(torch.from_numpy(result[0].copy())[:count])
-    return torch.cat(outputs)
+
+    def run(chunk: Tensor) -> Tensor:
+        return torch.from_numpy(request.infer([chunk.numpy()])[0].copy())
+
+    return in_batches(run, images.detach().float().cpu(), batch)
 
 
 def batch_of(model: Any) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ class ModelConfig:
     family can fetch (IMAGENET1K_V1), "none", or "auto": the family's published weights where they are made
     for as many classes, else none. `options` are the keyword arguments of the network.
 
+    `head` "new": the last layer keeps fresh weights, so that weights made for other classes can be started from;
+    "auto" then is the family's best. The run trains such a network on, as its options `pretrain` say.
+
     `inputs` names a callable of your own that returns example inputs: a tensor, a tuple of positional
     arguments, or a dict of keyword arguments; anything else, as a list, is one argument. `shape` (channels,
     height, width; videos: channels, frames, height, width) and `num_classes` are for a model without data:
@@ -37,6 +40,7 @@ class ModelConfig:
     inputs: str | None = None
     shape: Shape | None = None
     num_classes: int | None = None
+    head: Literal["same", "new"] = field(default="same", metadata={"plain": "unless default"})
 
     def __post_init__(self) -> None:
         if self.shape is not None and (not self.shape or min(self.shape) < 1):

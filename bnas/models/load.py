@@ -78,11 +78,13 @@ def load_model(
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         _run(model, inputs, f"{_described(config)} does not run on its example inputs")
     if source is not None:
+        new_head = config.head == "new"
         named = {weights.name: weights for weights in family.weights()}
         if source in named:
-            copy_weights(model, _fetch(named[source], config.name), f"{source} of {config.name}")
+            published = _fetch(named[source], config.name)
+            copy_weights(model, published, f"{source} of {config.name}", new_head=new_head)
         else:
-            load_weights(model, source)
+            load_weights(model, source, new_head=new_head)
     # A model of the user's own is to be a classifier where the caller, who has data, knows of classes.
     own = family.task == "other" and num_classes is not None and _takes_images(model, inputs, shape)
     if config.inputs is None and (family.task == "classification" or own):
@@ -102,7 +104,8 @@ def weights_for(config: ModelConfig, num_classes: int | None = None) -> str | No
     known = family.weights()
     if config.weights == "auto":
         classes = num_classes or config.num_classes or family.num_classes
-        return next((weights.name for weights in known if weights.num_classes == classes), None)
+        fitting = (own.name for own in known if config.head == "new" or own.num_classes == classes)
+        return next(fitting, None)
     names = [weights.name for weights in known]
     path = Path(config.weights).expanduser()
     if config.weights in names or path.is_file():

@@ -25,17 +25,18 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 
 
-def load_weights(model: nn.Module, path: Path | str) -> None:
+def load_weights(model: nn.Module, path: Path | str, *, new_head: bool = False) -> None:
     """Copy the weights in the file `path` into `model`; all of its keys must be there with their shapes.
 
+    With `new_head` its last layer keeps the weights that it has, whatever the file holds for it.
     The file is a .safetensors, or a .pth or .pt with a state dict, plain or under "state_dict" or "model",
     its keys with or without the "module." of DataParallel. A model that they do not fit is left as it was.
 
     Raises:
-        ModelError: no such file, unreadable, or the weights of another network; says which keys differ.
+        ModelError: no such file, unreadable, NaN in it, or the weights of another network; says which keys differ.
     """
     path = Path(path).expanduser()
-    copy_weights(model, read_weights(path), str(path))
+    copy_weights(model, read_weights(path), str(path), new_head=new_head)
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
@@ -71,14 +72,26 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     return content
 
 
-def copy_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+def copy_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, *, new_head: bool = False
+) -> None:
     """Copy the state dict `weights` into `model`; `source` says in errors where they come from.
+
+    `new_head`: as in `load_weights`.
 
     Raises:
         ModelError: as `load_weights`.
     """
+    no_numbers = [key for key, x in weights.items() if x.is_floating_point() and bool(x.isnan().any())]
+    if no_numbers:
+        more = ", …" if len(no_numbers) > 3 else ""
+        raise ModelError(
+            f"{source} holds values that are not numbers (NaN), in {', '.join(no_numbers[:3])}{more}"
+        )
     own: Any = model.state_dict()
-    fitting = _renamed(weights, own, source)
+    fitting, head = _renamed(weights, own, source), next(reversed(own), "").rpartition(".")[0]
+    if new_head:
+        fitting.update({key: value for key, value in own.items() if key.rpartition(".")[0] == head})
     misshapen = {
         key: f"{key} {_size(fitting.pop(key))} instead of {_size(value)}"
         for key, value in own.items()
@@ -90,11 +103,11 @@ def copy_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     missing = [k for k in missing if k not in misshapen and not k.endswith(".num_batches_tracked")]
     if misshapen or missing or unexpected:
         model.load_state_dict(before)
-        head = list(own)[-1].rpartition(".")[0]
         if {key.rpartition(".")[0] for key in misshapen} == {head} and not missing and not unexpected:
             raise ModelError(
                 f"{source}: weights for another number of classes ({next(iter(misshapen.values()))}); take "
-                "weights made for the data's classes, or set model.weights=none to pretrain"
+                "weights made for the data's classes, set model.head=new to keep all but the last layer, or "
+                "model.weights=none to pretrain"
             )
         parts = (
             _listed("missing", missing),

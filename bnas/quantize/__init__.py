@@ -5,8 +5,23 @@ from __future__ import annotations
 from bnas.callable_package import make_callable
 from bnas.export import Quantized
 from bnas.quantize.config import QUANTIZERS, QuantizeConfig, quantize, quantizer
+from bnas.quantize.nncf_fx import NncfPTQFx
 from bnas.quantize.nncf_ptq import NncfPTQ
+from bnas.quantize.nncf_qat import NncfQAT
+from bnas.quantize.nncf_torch import NncfPTQTorch
+from bnas.quantize.onnx_qdq import OnnxQdq
 
-__all__ = ["QUANTIZERS", "NncfPTQ", "QuantizeConfig", "Quantized", "quantize", "quantizer"]
+__all__ = [
+    "QUANTIZERS",
+    "NncfPTQ",
+    "NncfPTQFx",
+    "NncfPTQTorch",
+    "NncfQAT",
+    "OnnxQdq",
+    "QuantizeConfig",
+    "Quantized",
+    "quantize",
+    "quantizer",
+]
 
 make_callable(__name__)

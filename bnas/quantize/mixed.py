@@ -56,7 +56,7 @@ def convert_mixed(
     order = {name: place for place, name in enumerate(nodes)}
     found: dict[str, Precision] = {}
     for name, node in reversed(nodes.items()):
-        path = _module_of(node, modules)
+        path = module_of(node, modules)
         if path is None:
             readers = [reader for reader in _readers(node) if reader in found]
             if readers:
@@ -70,7 +70,7 @@ def convert_mixed(
     return model, found
 
 
-def _module_of(node: Any, modules: Mapping[str, str]) -> str | None:
+def module_of(node: Any, modules: Mapping[str, str]) -> str | None:
     """The path of the module that made an operation; None: it cannot be told."""
     for output in node.outputs():
         for name in sorted(output.get_names()):

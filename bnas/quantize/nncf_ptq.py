@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from types import ModuleType
 from typing import Any, Literal
 
@@ -14,26 +13,34 @@ import numpy as np
 import rich
 from torch import Tensor, nn
 
-from bnas.errors import ExportError, require
-from bnas.export import Quantized, convert
+from bnas.errors import ConfigError, require
+from bnas.export import Quantized
 from bnas.export.openvino_runtime import last_line, without_telemetry
-from bnas.quantize.config import QuantizeConfig, quantizer
-from bnas.quantize.mixed import convert_mixed, of_precision, take_weights
+from bnas.quantize.calibration import calibration_images, check_weights
+from bnas.quantize.config import quantizer
+from bnas.quantize.ignored import converted
+from bnas.quantize.mixed import of_precision, take_weights
+from bnas.quantize.nncf_options import NncfOptions, nncf_arguments, refusal, say_notes
 from bnas.space import Precisions
 
 
 @dataclass(frozen=True, kw_only=True)
-class NncfPTQ(QuantizeConfig):
-    """NNCF's `quantize`.
-
-    `preset`: "performance" quantizes activations symmetrically, "mixed" asymmetrically where they have both
-    signs. `bias_correction`: shift biases so that layers keep their mean output, layer by layer ("fast"),
-    or one after the other on what the layers before really give ("full", slow), or not at all ("none").
-    """
+class NncfPTQ(NncfOptions):
+    """NNCF's `quantize` on the OpenVINO graph, where batch norms are part of the convolutions before them."""
 
     kind: Literal["nncf_ptq"] = "nncf_ptq"
-    preset: Literal["performance", "mixed"] = "mixed"
-    bias_correction: Literal["fast", "full", "none"] = "fast"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bn_adaptation_samples:
+            raise ConfigError(
+                "bn_adaptation_samples: expected 0 or null on the OpenVINO graph, which has no batch norms any more, "
+                f"got {self.bn_adaptation_samples}; quantize=nncf_ptq_torch and quantize=nncf_qat adapt them"
+            )
+        if self.precisions and self.weights.per_channel is not None:
+            raise ConfigError(
+                "weights.per_channel: expected null where precisions are chosen from, which say it"
+            )
 
 
 @quantizer(NncfPTQ)
@@ -50,12 +57,12 @@ def quantize_nncf_ptq(
     network: where parts differ in it, the network is quantized twice, and those per tensor take weights, and biases, of
     the second.
     """
-    images = list(islice(_single_images(calibration), config.samples))
-    if not images:
-        raise ExportError("quantize: no calibration images were given")
-    if not precisions:
-        return Quantized(model=_quantized(convert(module, example), config, images))
-    model, operations = convert_mixed(module, example, precisions)
+    check_weights(module)
+    images = calibration_images(calibration, config.samples, example)
+    say_notes(config, example)
+    model, operations = converted(module, example, config, precisions)
+    if not operations:
+        return Quantized(model=_quantized(model, config, images))
     ignored = of_precision(operations, "fp32")
     if ignored == operations.keys():
         return Quantized(model=model, precision="f32")
@@ -66,8 +73,10 @@ def quantize_nncf_ptq(
         other = _quantized(model, config, images, ignored, per_tensor=True)
         take_weights(quantized, other, per_tensor)
     if ignored:  # NNCF writes down their names, of which many are counted up by OpenVINO in each process
-        whole = sorted(part for part, own in precisions.items() if own == "fp32")
-        quantized.set_rt_info(str(whole), ["nncf", "quantization", "ignored_scope", "names"])
+        rules = config.ignored
+        whole = [part for part, own in (precisions or {}).items() if own == "fp32"]
+        whole += [*rules.names, *rules.types, *rules.patterns, *rules.scopes]
+        quantized.set_rt_info(str(sorted(whole)), ["nncf", "quantization", "ignored_scope", "names"])
     return Quantized(model=quantized, operations=operations)
 
 
@@ -81,30 +90,18 @@ def _quantized(
 ) -> Any:
     """`model`, which stays as it is, quantized without the operations `ignored`; weights per channel or per tensor."""
     nncf = _nncf()
-    parameters = nncf.quantization.advanced_parameters
-    weights = parameters.QuantizationParameters(per_channel=False) if per_tensor else None
+    arguments = nncf_arguments(nncf, config, per_tensor=per_tensor)
     with _quiet("nncf", "torch.utils.cpp_extension"), without_telemetry():
         try:
             return nncf.quantize(
                 model.clone(),
                 nncf.Dataset(images),
-                preset=nncf.QuantizationPreset(config.preset),
                 subset_size=len(images),
-                fast_bias_correction=config.bias_correction == "fast",
                 ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False) if ignored else None,
-                advanced_parameters=parameters.AdvancedQuantizationParameters(
-                    disable_bias_correction=config.bias_correction == "none",
-                    weights_quantization_params=weights,
-                ),
+                **arguments,
             )
         except Exception as error:  # NNCF has no common class of errors
-            raise ExportError(f"quantize: NNCF cannot quantize this network: {last_line(error)}") from error
-
-
-def _single_images(batches: Iterable[Tensor]) -> Iterator[np.ndarray]:
-    for batch in batches:
-        for image in batch.detach().float().cpu():
-            yield image.unsqueeze(0).contiguous().numpy()
+            raise refusal(error, config, last_line(error)) from error
 
 
 def _nncf() -> ModuleType:

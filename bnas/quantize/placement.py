@@ -11,7 +11,7 @@ surroundings of other kinds, so that where precisions are mixed a few more netwo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnas.export import Quantized, convert
+from bnas.export import Quantized
 from bnas.export.openvino_runtime import openvino
 from bnas.quantize.config import QuantizeConfig, quantize
-from bnas.quantize.mixed import convert_mixed, of_precision
+from bnas.quantize.ignored import converted
+from bnas.quantize.mixed import of_precision
 from bnas.space import Precisions
 
 # The axes of an operation's weights along which each channel has a scale of its own.
@@ -81,11 +82,7 @@ class Placement:
         Raises:
             ExportError: the network cannot be converted or quantized.
         """
-        operations: Mapping[str, str] = {}
-        if precisions:
-            model, operations = convert_mixed(module, example, precisions)
-        else:
-            model = convert(module, example)
+        model, operations = converted(module, example, self._config, precisions)
         whole, per_tensor = (of_precision(operations, own) for own in ("fp32", "int8_tensor"))
         if operations and whole == operations.keys():
             return Quantized(model=model, precision="f32")

@@ -31,6 +31,17 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run `mini`, done to its report; for reading alone."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(measured / "runs", folder / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["run"]) == 0
+    return folder
+
+
 @pytest.fixture
 def run(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a copy of the run `mini`, trained and measured; it lies in the current one."""

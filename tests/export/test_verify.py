@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,20 @@ from small_networks import patterns, small_net
 from torch import nn
 
 from bnas.errors import ExportError, RunError
-from bnas.export import Artefact, OpenVinoIR, check_digest, export, openvino_runtime, verify
+from bnas.export import (
+    Artefact,
+    ExportConfig,
+    Onnx,
+    OpenVinoIR,
+    TorchExport,
+    TorchScript,
+    check_digest,
+    export,
+    export_verified,
+    openvino_runtime,
+    verify,
+)
+from bnas.export.artefact import files_of
 
 openvino = openvino_runtime.openvino()  # the package itself, without its telemetry
 EXAMPLE = torch.zeros(1, 3, 16, 16)
@@ -107,3 +122,50 @@ def test_a_missing_file_is_named(net: nn.Module, artefact: Artefact) -> None:
     Path(artefact.path).with_suffix(".bin").unlink()
     with pytest.raises(RunError, match=r"net\.bin is missing; run `bnas export --force`"):
         verify(artefact, net, [patterns(1)])
+
+
+class Shifted(nn.Module):
+    """A network whose outputs are those of another and `by`."""
+
+    def __init__(self, net: nn.Module, by: float) -> None:
+        super().__init__()
+        self.net, self.by = net, by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x) + self.by
+
+
+FORMATS = [(OpenVinoIR, "net.xml"), (Onnx, "net.onnx"), (TorchExport, "net.pt2"), (TorchScript, "net.ts")]
+
+
+@pytest.mark.parametrize(("kind", "file"), FORMATS)
+def test_a_wrong_artefact_is_never_where_a_good_one_belongs(
+    net: nn.Module, tmp_path: Path, kind: type[ExportConfig], file: str
+) -> None:
+    path, images = tmp_path / file, [patterns(4)]
+    with pytest.raises(ExportError, match=rf"/{file}: its outputs differ .* \(most on image [0-3]\)"):
+        export_verified(Shifted(net, 0.5).eval(), kind(), path, EXAMPLE, net, images)
+    assert list(tmp_path.iterdir()) == []
+    good = export_verified(net, kind(), path, EXAMPLE, net, images)
+    check_digest(good)
+    assert good.top1_agreement_percent == 100
+    files = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert set(files) == set(files_of(good))
+    with pytest.raises(ExportError, match="its outputs differ"):
+        export_verified(Shifted(net, 0.5).eval(), kind(), path, EXAMPLE, net, images)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == files  # the good one is still there
+
+
+@pytest.mark.parametrize(("kind", "file"), FORMATS)
+def test_no_space_left_is_said(
+    net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ExportConfig], file: str
+) -> None:
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as half:
+            half.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"cannot write .*: No space left on device; free some space"):
+        export_verified(net, kind(), tmp_path / file, EXAMPLE, net, [patterns(2)])
+    assert list(tmp_path.iterdir()) == []

@@ -76,6 +76,8 @@ def test_fresh_weights_are_fixed_by_the_seed_and_leave_the_global_generator_alon
         (ModelConfig(name="resnet50", weights="none"), 1000, None),
         (ModelConfig(name="resnet50", weights=None), 1000, None),
         (ModelConfig(name="resnet50", weights="IMAGENET1K_V1"), 10, "IMAGENET1K_V1"),
+        (ModelConfig(name="resnet50", head="new"), 10, "IMAGENET1K_V2"),
+        (ModelConfig(name="resnet50", head="new", weights="none"), 10, None),
     ],
 )
 def test_where_the_weights_come_from(config: ModelConfig, classes: int, expected: str | None) -> None:
@@ -120,6 +122,24 @@ def test_a_download_that_fails_says_which_file_to_give(
         "weights IMAGENET1K_V1 of resnet18 could not be fetched (Name or service not known); "
         "give a file: model.weights=/path/resnet18-f37072fd.pth"
     )
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "torch before 1.6"])
+def test_resnet_50_from_a_file_of_torchvisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    """The file in torch's cache stands for the download; it is taken by its path as well. Both formats are in use."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    published = torchvision.models.resnet50().eval()
+    file = folder / "resnet50-0676ba61.pth"
+    torch.save(published.state_dict(), file, _use_new_zipfile_serialization=zipped)
+    for weights in ("IMAGENET1K_V1", str(file)):
+        model, _ = load_model(ModelConfig(name="resnet50", weights=weights), shape=(3, 32, 32), seed=1)
+        own, theirs = model.state_dict(), published.state_dict()
+        assert own.keys() == theirs.keys()
+        assert all(torch.equal(own[key], theirs[key]) for key in own)
 
 
 def test_fetched_weights_are_loaded_and_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,34 @@ def test_a_head_for_other_classes_is_called_that(tmp_path: Path) -> None:
         load_weights(tiny(10), saved(tmp_path, tiny(7).state_dict()))
 
 
+@pytest.mark.parametrize("classes", [7, 10])
+def test_a_new_head_keeps_its_own_weights_and_the_rest_is_the_files(tmp_path: Path, classes: int) -> None:
+    source, target = tiny(classes), tiny(10)
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    load_weights(target, saved(tmp_path, source.state_dict()), new_head=True)
+    for key, value in target.state_dict().items():
+        assert torch.equal(value, before[key] if key.startswith("fc.") else source.state_dict()[key]), key
+
+
+def test_a_new_head_may_be_missing_in_the_file_and_nothing_else(tmp_path: Path) -> None:
+    weights = {key: value for key, value in tiny().state_dict().items() if not key.startswith("fc.")}
+    load_weights(tiny(), saved(tmp_path, weights), new_head=True)
+    del weights["conv1.weight"]
+    with pytest.raises(ModelError, match=r"does not fit the model: 1 missing: conv1.weight$"):
+        load_weights(tiny(), saved(tmp_path, weights), new_head=True)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    weights = {key: value.clone() for key, value in tiny().state_dict().items()}
+    weights["bn1.running_var"][1] = float("nan")
+    with pytest.raises(
+        ModelError, match=r"w.pth holds values that are not numbers \(NaN\), in bn1.running_var$"
+    ):
+        load_weights(tiny(), saved(tmp_path, weights))
+    weights["bn1.running_var"][1] = float("inf")  # as masks may have
+    load_weights(tiny(), saved(tmp_path, weights))
+
+
 def test_counters_of_batches_may_be_missing(tmp_path: Path) -> None:
     weights = {k: v for k, v in tiny().state_dict().items() if not k.endswith("num_batches_tracked")}
     load_weights(tiny(), saved(tmp_path, weights))
@@ -168,6 +196,9 @@ def test_torchvisions_published_mobilenet_v2() -> None:
     own.load_state_dict(torch.load(MOBILENET, weights_only=True))
     assert torch.equal(model(images), own(images))
     with pytest.raises(
-        ModelError, match=r"another number of classes .*classifier.1.weight 1000×1280 instead of"
+        ModelError,
+        match=r"another number of classes .*classifier.1.weight 1000×1280 instead of .*model.head=new",
     ):
         load_model(ModelConfig(name="mobilenet_v2", weights=MOBILENET), num_classes=10)
+    other, _ = load_model(ModelConfig(name="mobilenet_v2", weights=MOBILENET, head="new"), num_classes=10)
+    assert torch.equal(other.get_submodule("features")(images), own.features(images))

@@ -20,6 +20,17 @@ from bnas.report import (
     TimedSubnet,
     subnet_report,
 )
+from bnas.report.card import (
+    Calibration,
+    CardArtefact,
+    CardData,
+    CardFile,
+    CardNetwork,
+    Command,
+    Licence,
+    ModelCard,
+    interval_percent,
+)
 from bnas.report.importance import importance_of
 from bnas.search import Constraint, Round, objective
 from bnas.space import Choice
@@ -245,3 +256,52 @@ def _timed(number: int, rng: np.random.Generator) -> TimedSubnet:
         high_ms=predicted * 1.02,
         macs_line_ms=measured * (1 + 0.03 * float(rng.normal())),
     )
+
+
+@pytest.fixture
+def card() -> Callable[[], ModelCard]:
+    """Makes the card of a subnet B of two files, beside the original's two."""
+
+    def network(name: str, time_ms: float, right: int) -> CardNetwork:
+        low, high = interval_percent(right / 20, 2000)
+        return CardNetwork(
+            name=name, path=f"subnets/B/{name}.xml", format="openvino_ir", precision="int8" if name == "int8" else "f32",
+            digest="ab" * 32, size_bytes=123_456, top1_percent=right / 20, top1_low_percent=low, top1_high_percent=high,
+            time_ms=time_ms, p10_ms=0.9 * time_ms, p90_ms=1.25 * time_ms, p99_ms=2 * time_ms, ratio=time_ms / 0.4,
+            ratio_error_percent=0.7, converged=True, rounds=31, calls=837, throughput_per_s=5042.0,
+            largest_difference=0.38, top1_agreement_percent=97.2,
+        )  # fmt: skip
+
+    def make() -> ModelCard:
+        return ModelCard(
+            run="tiny", name="B", task="classification", model={"name": "tiny_resnet", "options": {}},
+            weights="trained by this run on embedded from random weights", config={"layer1.depth": 1},
+            diff="choice        original  B  of\nlayer1.depth  2         1  2", space="95870fb3159cb446", shape=(1, 32, 32),
+            macs=9_093_360, parameters=21_834, original_macs=17_973_568, original_parameters=42_938,
+            networks=(network("int8", 0.1, 1640), network("fp32", 0.3, 1647)),
+            original=(network("int8", 0.4, 1660), network("fp32", 1.2, 1670)),
+            others=(
+                CardArtefact(
+                    name="fp32.onnx", path="subnets/B/fp32.onnx", format="onnx", precision="f32", digest="ef" * 32,
+                    size_bytes=90_000, largest_difference=5.6e-7, top1_agreement_percent=100.0,
+                ),
+            ),
+            speedup_vs_int8=4.0, speedup_vs_fp32=12.0,
+            data=CardData(
+                name="embedded", train_images=10_000, val_images=2000, test_images=2000, shape=(1, 32, 32),
+                classes=("coat", "bag", "shirt"), mean=(0.286,), std=(0.353,),
+            ),
+            calibration=Calibration(images=100, split="training", norm_images=512, quantizer={"kind": "nncf_ptq"}),
+            hardware={
+                "cpu": "AMD EPYC", "cpus": [1], "flags": ["avx2", "avx512_vnni"], "memory_gib": 24, "os": "Linux 6.18",
+                "runtime": "openvino", "runtime_version": "2026.4.1", "notes": [],
+            },
+            timing={"threads": 1, "batch": 1},
+            made_by=(Command(does="train", command="python -m bnas train conf=runs/tiny/config.yaml"),),
+            rebuilt_by=(Command(does="The network", command="python -c 'import bnas'"),),
+            files=(CardFile(path="subnets/B/int8.xml", size_bytes=3, sha256="cd" * 32),),
+            licences=(Licence(of="data", licence="not known", source="the images are yours"),),
+            versions={"python": "3.12.1"}, options={"name": "tiny", "seed": 0}, notes=("A and B are the same subnet.",),
+        )  # fmt: skip
+
+    return make

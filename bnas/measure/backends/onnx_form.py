@@ -1,31 +1,26 @@
 """A torch module as an ONNX network, in FP32, or in INT8 for timing only.
 
-The exporter that traces takes a second for a ResNet-50, the one on torch.export ten. Where quantizers go is
-decided by ONNX Runtime's own tool, as in the networks that its users deploy: 8-bit activations with a zero
-point, 8-bit weights with a scale for each output channel. The ranges are made up, which spares the calibration,
-and one scale is found for each tensor, then repeated for its channels, because the tool goes through channels
-one by one in Python. Neither changes how long the network takes.
+Where quantizers go is decided by ONNX Runtime's own tool, as in the networks that its users deploy: 8-bit
+activations with a zero point, 8-bit weights with a scale for each output channel. The ranges are made up, which
+spares the calibration, and one scale is found for each tensor, then repeated for its channels, because the tool
+goes through channels one by one in Python. Neither changes how long the network takes.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.jit._trace import TracerWarning
 
-from bnas.errors import MeasureError, require
+from bnas.errors import ExportError, MeasureError, require
+from bnas.export import onnx
+from bnas.export.texts import said
 
-OPSET = 17
 _EXTRA = "onnxruntime"
-INPUT, BATCH = "images", "batch"  # the name of the first input, and of its first dimension
 _NOT_NEGATIVE = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "Softmax"}
 # The axis of an operation's weights along which each channel has a scale of its own.
 _CHANNEL_AXES = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
@@ -38,32 +33,10 @@ def to_onnx(module: nn.Module, example: Tensor) -> Any:
         MeasureError: the exporter has no rule for an operation, or the module cannot be traced.
         MissingPackageError: the package onnx is not installed.
     """
-    onnx = require("onnx", _EXTRA)
-    if any(layer.training for layer in module.modules()):
-        raise MeasureError("the network is in training mode; call .eval() on it first")
-    written: Any = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        # torch calls this exporter deprecated; what a tracer warns of (Python branches on values) does not
-        # change how long the network takes. Of an operation it does not know, it prints the whole graph.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", TracerWarning)
-        try:
-            torch.onnx.export(
-                module,
-                (example[:1],),
-                written,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                dynamic_axes={INPUT: {0: BATCH}},
-            )
-        except Exception as error:  # whatever the module's own forward raises, besides the exporter's errors
-            raise MeasureError(f"torch cannot write the network as ONNX: {_first_line(error)}") from error
-    model = onnx.load_from_string(written.getvalue())
-    _own_constants(model.graph)
-    return model
+    try:
+        return onnx.to_onnx(module, example)
+    except ExportError as error:
+        raise MeasureError(str(error)) from error
 
 
 def to_int8(model: Any) -> Any:
@@ -78,7 +51,7 @@ def to_int8(model: Any) -> Any:
         registry = require("onnxruntime.quantization.registry", _EXTRA)
         qdq = require("onnxruntime.quantization.qdq_quantizer", _EXTRA)
         high = np.array(6.0, np.float32)
-        ranges = {INPUT: calibrate.TensorData(lowest=-high, highest=high)}
+        ranges = {onnx.INPUT: calibrate.TensorData(lowest=-high, highest=high)}
         for node in model.graph.node:
             low = 0 * high if node.op_type in _NOT_NEGATIVE else -high
             ranges |= {name: calibrate.TensorData(lowest=low, highest=high) for name in node.output}
@@ -97,7 +70,7 @@ def to_int8(model: Any) -> Any:
             )
             quantized = quantizer.quantize_model()
         except Exception as error:  # the tool has no common class of errors
-            raise MeasureError(f"ONNX Runtime cannot quantize this network: {_first_line(error)}") from error
+            raise MeasureError(f"ONNX Runtime cannot quantize this network: {said(error)}") from error
     _scale_each_channel(quantized.graph)
     return quantized
 
@@ -131,27 +104,6 @@ def _scale_each_channel(graph: Any) -> None:
             source.attribute.append(helper.make_attribute("axis", along))
 
 
-def _own_constants(graph: Any) -> None:
-    """Constants that are equal are written once, with copies by `Identity`; make each a constant of its own.
-
-    The quantizer wants biases to be constants, and one that a convolution reads has other scales than one that
-    is added.
-    """
-    constants = {value.name: value for value in graph.initializer}
-    outputs = {value.name for value in graph.output}
-    kept = []
-    for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in constants and node.output[0] not in outputs:
-            own = graph.initializer.add()
-            own.CopyFrom(constants[node.input[0]])
-            own.name = node.output[0]
-            constants[own.name] = own
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the advice that the tool logs at the root logger for each tensor."""
@@ -161,8 +113,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError, require
 from bnas.export import Quantized
+from bnas.export.onnx import BATCH
+from bnas.export.texts import said_by_onnxruntime
 from bnas.files import write_bytes
 from bnas.measure.backends.inputs import in_batches, random_input
-from bnas.measure.backends.onnx_form import BATCH, to_int8, to_onnx
+from bnas.measure.backends.onnx_form import to_int8, to_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +107,8 @@ def deploy(hw: HwConfig, quantizer: QuantizeConfig) -> Callable[[nn.Module, Tens
     def make(module: nn.Module, example: Tensor) -> Quantized:
         model = to_onnx(module, example)
         if hw.precision == "int8":
-            return Quantized(model=to_int8(model), precision="int8")
-        return Quantized(model=model, precision="f32")
+            return Quantized(model=to_int8(model), precision="int8", runtime="onnx")
+        return Quantized(model=model, precision="f32", runtime="onnx")
 
     return make
 
@@ -142,7 +144,9 @@ def _runner(form: bytes | str, threads: int, batch: int) -> OnnxRunner:
         raise
     except Exception as error:  # ONNX Runtime's errors have no common class
         where = f"{form}: " if isinstance(form, str) else ""
-        raise MeasureError(f"{where}ONNX Runtime cannot run this network: {_what(error)}") from error
+        raise MeasureError(
+            f"{where}ONNX Runtime cannot run this network: {said_by_onnxruntime(error)}"
+        ) from error
 
 
 def _form(network: nn.Module | Quantized | Path, example: Tensor | None) -> bytes | str:
@@ -175,8 +179,3 @@ def _input_shape(first: Any, batch: int) -> list[int]:
 
 def _onnxruntime() -> ModuleType:
     return require("onnxruntime", "onnxruntime")
-
-
-def _what(error: Exception) -> str:
-    """`[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find …` without its codes, in one line."""
-    return " ".join(str(error).split()).rpartition(" : ")[2] or type(error).__name__
