@@ -99,7 +99,7 @@ def _row(
     reference: SubnetReport | None = None,
 ) -> SubnetReport:
     file = read_json(project.folder.path("subnets", name, "subnet.json"), SubnetFile)
-    config: SubnetConfig = file.config or project.space.largest
+    config: SubnetConfig = file.config or project.original_config
     total = costs(project.graph, project.space, config)
     int8, fp32 = (verification.networks[name][kind] for kind in ("int8", "fp32"))
     member = decision.reference if file.config is None else _member(decision, config)

@@ -164,10 +164,19 @@ def time_interleaved(
 def _calm(
     rounds: list[dict[str, list[float]]], reference: str, calm: Calm | None
 ) -> list[dict[str, list[float]]]:
-    """Those in which the reference was not slow. What the others took has no say."""
+    """Those before and after which the reference was not slow.
+
+    What was timed in a round has no say whether it counts, neither another network's time nor the reference's: chosen
+    by its own time the reference would look faster than it is.
+    """
     if calm is None or calm.limit_ms == inf:
         return rounds
-    return [own for own in rounds if median(own[reference]) <= calm.limit_ms]
+    slow = [median(own[reference]) > calm.limit_ms for own in rounds]
+    return [
+        own
+        for place, own in enumerate(rounds)
+        if not any(slow[max(0, place - 1) : place]) and not any(slow[place + 1 : place + 2])
+    ]
 
 
 def _wait(

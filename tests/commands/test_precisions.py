@@ -17,6 +17,7 @@ from bnas.commands.project import open_run
 from bnas.export.openvino_runtime import read_network
 from bnas.files import read_json, read_jsonl
 from bnas.measure import Measurement, prepare
+from bnas.report import Report
 from bnas.space import PRECISIONS, SubnetConfig, architecture, precisions_of
 from bnas.train import evaluate
 
@@ -99,6 +100,20 @@ def test_the_same_network_is_evaluated_once(searched: Path) -> None:
                 assert config[choice.name] == PRECISIONS.index("fp32")
                 left_out += 1
     assert left_out > 0
+
+
+def test_the_report_shows_the_original_network_in_the_precision_it_is_compared_in(
+    searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(searched.parent.parent)
+    for command in ("export", "verify", "report"):
+        assert main([command]) == 0
+    report, space = read_json(searched / "report.json", Report), open_run(searched).space
+    chosen = {choice.name for choice in space.choices if choice.dim == "precision"}
+    assert {report.reference.config[name] for name in chosen} == {PRECISIONS.index("int8_channel")}
+    assert {name: value for name, value in report.reference.config.items() if name not in chosen} == {
+        choice.name: choice.values[-1] for choice in space.choices if choice.name not in chosen
+    }
 
 
 def test_one_precision_is_no_choice(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

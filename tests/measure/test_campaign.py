@@ -26,6 +26,7 @@ from bnas.measure import (
     Timed,
     campaign,
     detect,
+    device,
     timing,
 )
 from bnas.measure.device import Here
@@ -93,6 +94,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return run
 
+    monkeypatch.setattr(device, "INSTANCES", 1)
     monkeypatch.setattr(timing, "now", lambda: seconds[0])
     monkeypatch.setattr(Witness, "disturbed", lambda self: False)
     monkeypatch.setitem(BACKENDS, "pretend", backend(prepare))
@@ -520,4 +522,4 @@ def test_for_int8_networks_are_quantized_first(tmp_path: Path, monkeypatch: pyte
         hw=HwConfig(threads=1),
         quantizer=NncfPTQ(bias_correction="none"),
     )
-    assert kinds == [Quantized] * 3
+    assert kinds == [Quantized] * (2 + device.INSTANCES)

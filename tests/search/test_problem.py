@@ -123,7 +123,8 @@ def test_possible_constraints_pass(bounded, rng):
 
 def test_an_impossible_constraint_says_the_best_there_is(bounded, rng):
     with pytest.raises(
-        ConfigError, match=r"^search.constraints: no subnet found with macs >= 31; the best there is: macs: 30$"
+        ConfigError,
+        match=r"^search.constraints: no subnet found with macs >= 31; the best there is: macs: 30$",
     ):
         bounded(*[4] * 10, macs=">= 31").check_possible(rng)
 

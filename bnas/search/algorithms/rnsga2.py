@@ -46,6 +46,7 @@ def preferred(problem: Problem, config: SearchConfig) -> tuple[float, ...]:
             raise ConfigError(f"search.preference.{name}: expected a number, got {value}")
     if missing := [name for name in names if name not in config.preference]:
         raise ConfigError(
-            f"search.preference: expected a value for each objective ({', '.join(names)}), got none for {', '.join(missing)}"
+            f"search.preference: expected a value for each objective ({', '.join(names)}), got none for "
+            f"{', '.join(missing)}"
         )
     return tuple(float(cost) for cost in np.array(problem.costs(config.preference)))
