@@ -15,12 +15,13 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
     from bnas.commands.extract import extract_subnet, rebuild
     from bnas.data import DataConfig, load_data
     from bnas.errors import BnasError
-    from bnas.export import Artefact, OpenVinoIR, verify
+    from bnas.export import Artefact, Onnx, OpenVinoIR, Preprocess, TorchExport, TorchScript, verify
     from bnas.graph import ChannelGraph, trace
     from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement, fit_latency
     from bnas.measure.campaign import campaign
     from bnas.models import ModelConfig, load_model
-    from bnas.quantize import NncfPTQ
+    from bnas.load import LoadConfig
+    from bnas.quantize import NncfPTQ, NncfPTQFx, NncfPTQTorch, NncfQAT, OnnxQdq
     from bnas.report import Report
     from bnas.search import Candidate, Objective, ParetoFront, SearchConfig
     from bnas.space import Choice, SearchSpace, SpaceRules, SubnetConfig, derive_space
@@ -42,11 +43,14 @@ _HOMES = {
     "bnas.commands.extract": ("extract_subnet", "rebuild"),
     "bnas.data": ("DataConfig", "load_data"),
     "bnas.errors": ("BnasError",),
-    "bnas.export": ("Artefact", "OpenVinoIR", "export", "verify"),
+    "bnas.export": (
+        "Artefact", "Onnx", "OpenVinoIR", "Preprocess", "TorchExport", "TorchScript", "export", "verify",
+    ),  # fmt: skip
     "bnas.graph": ("ChannelGraph", "trace"),
     "bnas.measure": ("HwConfig", "LatencyModel", "MeasureConfig", "Measurement", "campaign", "fit_latency"),
     "bnas.models": ("ModelConfig", "load_model"),
-    "bnas.quantize": ("NncfPTQ", "quantize"),
+    "bnas.load": ("LoadConfig",),
+    "bnas.quantize": ("NncfPTQ", "NncfPTQFx", "NncfPTQTorch", "NncfQAT", "OnnxQdq", "quantize"),
     "bnas.report": ("Report",),
     "bnas.search": ("Candidate", "Objective", "ParetoFront", "SearchConfig", "search"),
     "bnas.space": ("Choice", "SearchSpace", "SpaceRules", "SubnetConfig", "derive_space"),

@@ -22,13 +22,24 @@ _OPTIONS = {
     "--force": "do the stage again, also when it is done",
     "--check": "with measure: how noisy this machine is, and what error to expect",
     "--listen": "with measure worker: HOST:PORT to listen on (127.0.0.1:8765)",
+    "--yaml": "with check: the accuracy checker's configuration; and what it is about, as there:",
+    "-m, --models": "the folder of its networks, or the one network",
+    "-s, --source": "the folder of its images",
+    "-a, --annotations": "the list of images and labels, or its folder",
+    "-d, --definitions": "its dataset_definitions.yml",
     "--debug": "show where an error came from",
     "--help": "this text",
     "--version": "the version of bnas",
 }
+# With check; the same as yaml=FILE, models=PATH …
+_SAME = {
+    "--yaml": "yaml", "-m": "models", "--models": "models", "-s": "source", "--source": "source",
+    "-a": "annotations", "--annotations": "annotations", "-d": "definitions", "--definitions": "definitions",
+}  # fmt: skip
 _VALUES = {
     "--hw": "the name of a machine, as in --hw cpu",
     "--listen": "an address, as in --listen 127.0.0.1:8765",
+    **{option: f"a path, as in {option} {name}" for option, name in _SAME.items()},
 }
 _EXAMPLES = {
     "python -m bnas run conf=quickstart": "the whole way on small images, in minutes",
@@ -106,10 +117,12 @@ def _read(words: Sequence[str]) -> _Request:
             values[option] = value if equals else next(rest, "")
             if not values[option] or values[option].startswith("-"):
                 raise ConfigError(f"{option}: give {_VALUES[option]}")
+            if option in _SAME:
+                overrides.append(f"{_SAME[option]}={values[option]}")
         elif word in ("-h", *_OPTIONS):
             flags.add(word)
         elif word.startswith("-"):
-            raise ConfigError(f"unknown option '{option}'{did_you_mean(option, _OPTIONS)}")
+            raise ConfigError(f"unknown option '{option}'{did_you_mean(option, (*_OPTIONS, *_SAME))}")
         elif option == "conf" and equals:
             conf = value
         elif equals or word.startswith("~"):

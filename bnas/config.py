@@ -8,6 +8,7 @@ from bnas.cluster import RayConfig
 from bnas.data import DataConfig
 from bnas.errors import ConfigError
 from bnas.export import ExportConfig, OpenVinoIR
+from bnas.load import LoadConfig
 from bnas.measure import HwConfig, MeasureConfig
 from bnas.models import ModelConfig
 from bnas.quantize import NncfPTQ, QuantizeConfig
@@ -69,6 +70,7 @@ class RunConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     quantize: QuantizeConfig = field(default_factory=NncfPTQ)
     export: ExportConfig = field(default_factory=OpenVinoIR)
+    load: LoadConfig = field(default_factory=LoadConfig)
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):

@@ -46,6 +46,14 @@ COMMANDS: dict[str, Command] = {
         name="run", help="all of the above, skipping what is done", run=_later("stages", "command"),
         together=True,
     ),
+    "check": Command(
+        name="check", help="top-1 and top-5 of networks in any format: check FILE …, or check --yaml FILE",
+        run=_later("check", "command"),
+    ),
+    "bench": Command(
+        name="bench", help="the exported networks under load, by MLCommons LoadGen: Offline, Server, SingleStream, MultiStream",
+        run=_later("bench", "command"),
+    ),
     "show": Command(
         name="show", help="a run, or a part: show space, latency, front, subnet A, diff A B, report",
         run=_later("show", "command"),

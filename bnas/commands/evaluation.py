@@ -21,6 +21,8 @@ from bnas.export.artefact import digest_of
 from bnas.measure import prepare
 from bnas.plain import digest
 from bnas.quantize import quantize
+from bnas.quantize.calibration import calibration_count
+from bnas.quantize.in_openvino import for_openvino
 from bnas.search.parallel import RayPool, ray_pool
 from bnas.search.pool import Job, Outcome
 from bnas.search.proposals import SEARCH
@@ -109,7 +111,9 @@ class Evaluation:
         example = resized(project.example, size)
         images = (resized(image, size) for image in self.quantization_images)
         own = precisions_of(project.graph, project.space, config)
-        quantized = quantize(subnet, project.config.quantize, images, example, precisions=own)
+        quantized = quantize(
+            subnet, for_openvino(project.config.quantize), images, example, precisions=own
+        )
         return prepare(quantized, project.config.hw, example).predict
 
     def images(self, share: float = 1.0) -> Images:
@@ -144,7 +148,10 @@ class Evaluation:
 
 def quantization_images(project: Project) -> list[Tensor]:
     """Training images [1, C, H, W] on which quantizers see the ranges of activations."""
-    images, count = project.data.train, project.config.quantize.samples
+    images, config = project.data.train, project.config.quantize
+    count = calibration_count(config, len(images))
+    adapted = getattr(config, "bn_adaptation_samples", None) or 0  # batch norms may want more than ranges do
+    count = min(max(count, adapted), len(images))
     batch, _ = images.batch(epoch_order(len(images), project.config.seed, 0)[:count])
     return [batch[i : i + 1] for i in range(len(batch))]
 

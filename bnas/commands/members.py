@@ -37,6 +37,7 @@ from bnas.measure.hardware import pinned
 from bnas.measure.memory import MemoryGauge
 from bnas.plain import from_plain
 from bnas.quantize import quantize
+from bnas.quantize.in_openvino import for_openvino
 from bnas.report import LatencyReport
 from bnas.space import SubnetConfig, architecture, has_precisions, precisions_of, resized, resolution_of
 from bnas.supernet import extract_subnet
@@ -118,7 +119,9 @@ def _here(
         example = resized(project.example, size)
         images = (resized(image, size) for image in evaluation.quantization_images)
         precisions = {} if subnet is None else precisions_of(project.graph, project.space, subnet)
-        deployed[name] = quantize(module, project.config.quantize, images, example, precisions=precisions)
+        deployed[name] = quantize(
+            module, for_openvino(project.config.quantize), images, example, precisions=precisions
+        )
         runners[name] = runner = prepare(deployed[name], hw, example)
         accuracies[name] = (
             evaluate(module.to(memory_format=torch.channels_last), data.val, resolution=size),

@@ -94,7 +94,7 @@ class Project:
     @property
     def fresh_config(self) -> ModelConfig:
         """What makes the network for the run's data anywhere, with fresh weights."""
-        config = replace(self.config.model, weights="none")
+        config = replace(self.config.model, weights="none", head="same")
         if self.config.data.name == NO_DATA:
             return config
         images = self.data.train

@@ -17,7 +17,7 @@ from bnas.errors import ConfigError
 from bnas.export import Artefact, Quantized, export
 from bnas.files import read_json, write_json
 from bnas.quantize import NncfQAT
-from bnas.quantize.nncf_fx import for_openvino
+from bnas.quantize.in_openvino import for_openvino
 from bnas.quantize.nncf_torch import to_openvino
 from bnas.report import Finetuned
 from bnas.space import Precisions, precisions_of, resized

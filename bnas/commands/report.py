@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bnas import progress
+from bnas.commands.cards import write_cards
 from bnas.commands.decision import Decision
 from bnas.commands.extract import REFERENCE, SubnetFile
 from bnas.commands.finetune import GAIN
@@ -46,6 +47,7 @@ IMPORTANT = 3  # values, whose importance is told, at most
 def report(project: Project) -> Made:
     """Gather the run's results, write them and print the table."""
     folder, place = project.folder, ("search", project.hw_folder)
+    cards = write_cards(project)  # before the files of each subnet are listed
     decision = read_json(folder.path(*place, "front.json"), Decision)
     verification = read_json(folder.path("verified.json"), Verification)
     latency = read_campaign(project)
@@ -87,7 +89,7 @@ def report(project: Project) -> Made:
     write_latency(latency, folder.path("latency", project.hw_folder))
     figures = _figures(project, result)
     print_table(result)
-    made = ("report.json", "report.html", "/".join((*place, "report.json")), *figures)
+    made = ("report.json", "report.html", "/".join((*place, "report.json")), *cards, *figures)
     return Made(paths=made, line=f"the table above → {page}")
 
 

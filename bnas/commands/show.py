@@ -82,6 +82,9 @@ def _report(project: Project) -> None:
 
 def _subnet(project: Project, name: str) -> None:
     print(subnet_table(project.graph, project.space, _config(project, name)))
+    card = project.folder.path("subnets", name, "card.md")
+    if card.exists():
+        print(f"\nmodel card → {card}")
 
 
 def _diff(project: Project, first: str, second: str) -> None:

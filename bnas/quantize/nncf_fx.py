@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
@@ -18,7 +18,6 @@ from bnas.quantize.config import QuantizeConfig, quantizer
 from bnas.quantize.nncf_backend import images_of, nncf_torch, part_of_nncf, quiet
 from bnas.quantize.nncf_ignored import fx_scope
 from bnas.quantize.nncf_options import NncfOptions, nncf_arguments, refusal, say_notes
-from bnas.quantize.nncf_ptq import NncfPTQ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +74,6 @@ def quantize_nncf_ptq_fx(
             why = f"{last_line(error)}; quantize=nncf_ptq does it on the OpenVINO graph"
             raise refusal(error, config, why) from error
     return Quantized(model=quantized.eval(), runtime="torch")
-
-
-def for_openvino(config: QuantizeConfig) -> QuantizeConfig:
-    """The quantizer of a run where it times and checks networks in OpenVINO: for NncfPTQFx NncfPTQ with its options."""
-    if not isinstance(config, NncfPTQFx):
-        return config
-    shared = {option.name: getattr(config, option.name) for option in fields(NncfOptions)}
-    return NncfPTQ(**(shared | {"nncf_config": None}))  # what that file says is in the options
 
 
 def int8_kernels() -> None:

@@ -23,6 +23,7 @@ from bnas.export import Quantized
 from bnas.export.openvino_runtime import openvino
 from bnas.quantize.config import QuantizeConfig, quantize
 from bnas.quantize.ignored import converted
+from bnas.quantize.in_openvino import for_openvino
 from bnas.quantize.mixed import of_precision
 from bnas.space import Precisions
 
@@ -68,7 +69,7 @@ class Placement:
     """Where quantizers go in networks of one family, as far as it is known; see the module's text."""
 
     def __init__(self, config: QuantizeConfig) -> None:
-        self._config = config
+        self._config = for_openvino(config)
         self._known: dict[Surroundings, Treatment] = {}
         self._in_doubt: set[Surroundings] = set()
         self.by_nncf = 0

@@ -16,7 +16,7 @@ from bnas.measure import HwConfig
 from bnas.measure.backends import torch_compile
 from bnas.plain import from_plain, to_plain
 from bnas.quantize import NncfPTQ, QuantizeConfig, quantize
-from bnas.quantize.nncf_fx import NncfPTQFx, for_openvino, int8_kernels
+from bnas.quantize.nncf_fx import NncfPTQFx, int8_kernels
 from bnas.quantize.nncf_options import Ignored
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
@@ -108,13 +108,10 @@ def test_what_is_no_graph_is_said() -> None:
         quantize(small_net(), CONFIG, [], EXAMPLE)
 
 
-def test_it_is_not_for_openvino(tmp_path: Path) -> None:
+def test_openvino_does_not_take_it(tmp_path: Path) -> None:
     quantized = quantize(small_net(), NncfPTQFx(samples=2), [patterns(2)], EXAMPLE)
     with pytest.raises(ExportError, match="torch"):
         export(quantized, OpenVinoIR(), tmp_path / "int8.xml", EXAMPLE)
-    config = NncfPTQFx(samples=2, preset="performance")
-    assert for_openvino(config) == NncfPTQ(samples=2, preset="performance")
-    assert for_openvino(NncfPTQ(samples=3)) == NncfPTQ(samples=3)
 
 
 def test_options() -> None:
