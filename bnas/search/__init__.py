@@ -1,7 +1,7 @@
 """Search: from a space and an evaluation of subnets to the Pareto front among those evaluated."""
 
 from bnas.callable_package import make_callable
-from bnas.search.algorithms import SEARCHES
+from bnas.search.algorithms.table import SEARCHES
 from bnas.search.ask_tell import AskTell
 from bnas.search.config import SearchConfig
 from bnas.search.constraints import Constraint, parse_constraints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bnas.search.algorithms import SEARCHES
+from bnas.search.algorithms.table import SEARCHES
 from bnas.search.config import SearchConfig
 from bnas.search.course import Course
 from bnas.search.evaluations import Evaluations

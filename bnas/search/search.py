@@ -10,7 +10,7 @@ import numpy as np
 
 from bnas import progress
 from bnas.errors import ConfigError, SpaceError, did_you_mean
-from bnas.search.algorithms import SEARCHES
+from bnas.search.algorithms.table import SEARCHES
 from bnas.search.config import SearchConfig
 from bnas.search.constraints import parse_constraints
 from bnas.search.course import Course

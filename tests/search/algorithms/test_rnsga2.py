@@ -44,11 +44,14 @@ def test_it_searches_near_the_point_of_interest(make_space, make_truth, goals):
     [
         (
             {},
-            r"preference: expected a value for each objective \(top1_percent, latency_ms\), got none for top1_percent, l",
+            r"search.preference: expected a value for each objective \(top1_percent, latency_ms\), got none for top1_percent, l",
         ),
-        ({"latency_ms": 2.0}, "preference: expected a value for each .* got none for top1_percent$"),
-        ({**POINT, "latency": 2.0}, "preference.latency: no such objective; did you mean 'latency_ms'"),
-        ({**POINT, "latency_ms": float("nan")}, "preference.latency_ms: expected a number, got nan"),
+        ({"latency_ms": 2.0}, "search.preference: expected a value for each .* got none for top1_percent$"),
+        (
+            {**POINT, "latency": 2.0},
+            "search.preference.latency: no such objective; did you mean 'latency_ms'",
+        ),
+        ({**POINT, "latency_ms": float("nan")}, "search.preference.latency_ms: expected a number, got nan"),
     ],
 )
 def test_a_point_that_is_none_is_refused_before_anything_is_evaluated(make_space, goals, preference, said):
