@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
     from bnas.errors import BnasError
     from bnas.export import Artefact, Onnx, OpenVinoIR, Preprocess, TorchExport, TorchScript, verify
     from bnas.graph import ChannelGraph, trace
+    from bnas.load import LoadConfig
     from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement, fit_latency
     from bnas.measure.campaign import campaign
     from bnas.models import ModelConfig, load_model
-    from bnas.load import LoadConfig
     from bnas.quantize import NncfPTQ, NncfPTQFx, NncfPTQTorch, NncfQAT, OnnxQdq
     from bnas.report import Report
     from bnas.search import Candidate, Objective, ParetoFront, SearchConfig
@@ -44,8 +44,15 @@ _HOMES = {
     "bnas.data": ("DataConfig", "load_data"),
     "bnas.errors": ("BnasError",),
     "bnas.export": (
-        "Artefact", "Onnx", "OpenVinoIR", "Preprocess", "TorchExport", "TorchScript", "export", "verify",
-    ),  # fmt: skip
+        "Artefact",
+        "Onnx",
+        "OpenVinoIR",
+        "Preprocess",
+        "TorchExport",
+        "TorchScript",
+        "export",
+        "verify",
+    ),
     "bnas.graph": ("ChannelGraph", "trace"),
     "bnas.measure": ("HwConfig", "LatencyModel", "MeasureConfig", "Measurement", "campaign", "fit_latency"),
     "bnas.models": ("ModelConfig", "load_model"),
@@ -82,13 +89,20 @@ __all__ = [
     "FinetuneConfig",
     "HwConfig",
     "LatencyModel",
+    "LoadConfig",
     "MeasureConfig",
     "Measurement",
     "ModelConfig",
     "NncfPTQ",
+    "NncfPTQFx",
+    "NncfPTQTorch",
+    "NncfQAT",
     "Objective",
+    "Onnx",
+    "OnnxQdq",
     "OpenVinoIR",
     "ParetoFront",
+    "Preprocess",
     "PretrainConfig",
     "Report",
     "SearchConfig",
@@ -98,6 +112,8 @@ __all__ = [
     "Stage",
     "SubnetConfig",
     "Supernet",
+    "TorchExport",
+    "TorchScript",
     "TrainConfig",
     "campaign",
     "derive_space",

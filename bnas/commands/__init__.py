@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         run=_later("check", "command"),
     ),
     "bench": Command(
-        name="bench", help="the exported networks under load, by MLCommons LoadGen: Offline, Server, SingleStream, MultiStream",
+        name="bench", help="the exported networks under load, in the scenarios of MLCommons LoadGen",
         run=_later("bench", "command"),
     ),
     "show": Command(

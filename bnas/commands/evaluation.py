@@ -111,9 +111,7 @@ class Evaluation:
         example = resized(project.example, size)
         images = (resized(image, size) for image in self.quantization_images)
         own = precisions_of(project.graph, project.space, config)
-        quantized = quantize(
-            subnet, for_openvino(project.config.quantize), images, example, precisions=own
-        )
+        quantized = quantize(subnet, for_openvino(project.config.quantize), images, example, precisions=own)
         return prepare(quantized, project.config.hw, example).predict
 
     def images(self, share: float = 1.0) -> Images:

@@ -14,7 +14,7 @@ from bnas.errors import ConfigError, ExportError, require
 from bnas.export import Quantized
 from bnas.export.openvino_runtime import last_line, without_telemetry
 from bnas.quantize.calibration import check_weights
-from bnas.quantize.config import QuantizeConfig, quantizer
+from bnas.quantize.config import quantizer
 from bnas.quantize.nncf_backend import images_of, nncf_torch, part_of_nncf, quiet
 from bnas.quantize.nncf_ignored import fx_scope
 from bnas.quantize.nncf_options import NncfOptions, nncf_arguments, refusal, say_notes

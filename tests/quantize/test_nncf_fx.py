@@ -15,7 +15,7 @@ from bnas.export import OpenVinoIR, TorchExport, export, load
 from bnas.measure import HwConfig
 from bnas.measure.backends import torch_compile
 from bnas.plain import from_plain, to_plain
-from bnas.quantize import NncfPTQ, QuantizeConfig, quantize
+from bnas.quantize import QuantizeConfig, quantize
 from bnas.quantize.nncf_fx import NncfPTQFx, int8_kernels
 from bnas.quantize.nncf_options import Ignored
 
