@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 from bnas import progress
 from bnas.commands.followers import announce, follow, leading
@@ -198,16 +199,44 @@ def _perform(project: Project, stage: StageOf, *, again: bool, force: bool) -> N
             folder.forget(_key(project, later))
             _clean(project, later)
     folder.forget(key)
-    folder.write_config(project.plain)
+    former = folder.config() if folder.exists() else None
+    folder.write_config(_options_so_far(project, stage, former))
     write_json(folder.path("begun.json"), {**begun, key: inputs})
     started = time.monotonic()
     announce(stage.name, project)
     module = importlib.import_module(f"bnas.commands.{stage.name}")
-    made: Made = getattr(module, stage.name)(project)
+    try:
+        made: Made = getattr(module, stage.name)(project)
+    except ConfigError:  # options that are refused are not those to go on with
+        if former is not None:
+            folder.write_config(former)
+            write_json(folder.path("begun.json"), begun)
+        raise
     seconds = time.monotonic() - started
     line = f"{made.line}  ({_duration(seconds)})"
     folder.finish(key, inputs, made.paths, made.line, seconds)
     progress.say(f"{stage.name}: {line}")
+
+
+def _options_so_far(project: Project, stage: StageOf, former: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What config.yaml says once `stage` begins: what later stages alone heed stays as it was until those begin."""
+    if former is None:
+        return project.plain
+    reached = {stage.name, *_earlier(stage)}
+    heeded, later = set[str](), set[str]()
+    for other in STAGES.values():
+        sections = {option.partition(".")[0] for option in other.options}
+        (heeded if other.name in reached else later).update(sections)
+    kept = later - heeded
+    plain = {name: value for name, value in project.plain.items() if name not in kept}
+    return {**plain, **{name: value for name, value in former.items() if name in kept}}
+
+
+def _earlier(stage: StageOf) -> Iterator[str]:
+    """The names of all stages that this one needs, directly or not."""
+    for name in stage.after:
+        yield name
+        yield from _earlier(STAGES[name])
 
 
 def _key(project: Project, stage: StageOf) -> str:
