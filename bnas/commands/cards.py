@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bnas.accuracy import wilson
 from bnas.commands.decision import Decision
 from bnas.commands.export_formats import normalisation_of
 from bnas.commands.extract import REFERENCE, SubnetFile, resolution
@@ -26,7 +27,6 @@ from bnas.report.card import (
     CardNetwork,
     Command,
     ModelCard,
-    interval_percent,
 )
 from bnas.report.card_text import card_markdown
 from bnas.space import SubnetConfig, costs, subnet_diff
@@ -124,7 +124,7 @@ def _networks(
     found = []
     for kind, deployed in verification.networks[name].items():
         artefact, timing = artefacts[name][kind], deployed.timing
-        low, high = interval_percent(deployed.top1_percent, images)
+        low, high = wilson(round(deployed.top1_percent * images / 100), images)
         found.append(
             CardNetwork(
                 **_facts(kind, artefact),

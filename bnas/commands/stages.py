@@ -135,10 +135,24 @@ def _refuse_words(invocation: Invocation) -> None:
 
 def _lead(project: Project, invocation: Invocation) -> None:
     with leading(), project.folder.locked():
-        if invocation.command == "run":
-            _do_all(project, invocation)
-        else:
-            _do(project, STAGES[invocation.command], force=invocation.force)
+        former = project.folder.config() if project.folder.exists() else None
+        try:
+            if invocation.command == "run":
+                _do_all(project, invocation)
+            else:
+                _do(project, STAGES[invocation.command], force=invocation.force)
+        except ConfigError:
+            if former is not None:
+                _take_back(project, former)
+            raise
+
+
+def _take_back(project: Project, former: Mapping[str, Any]) -> None:
+    """Of options one of which was refused, those stay in config.yaml with which a stage was done."""
+    done = [stage for stage in STAGES.values() if project.folder.check(_key(project, stage), _inputs(project, stage))]
+    sections = {option.partition(".")[0] for stage in done for option in stage.options}
+    heeded = {name: value for name, value in project.plain.items() if name in sections}
+    project.folder.write_config({**former, **heeded})
 
 
 def _do_all(project: Project, invocation: Invocation) -> None:
@@ -199,44 +213,16 @@ def _perform(project: Project, stage: StageOf, *, again: bool, force: bool) -> N
             folder.forget(_key(project, later))
             _clean(project, later)
     folder.forget(key)
-    former = folder.config() if folder.exists() else None
-    folder.write_config(_options_so_far(project, stage, former))
+    folder.write_config(project.plain)
     write_json(folder.path("begun.json"), {**begun, key: inputs})
     started = time.monotonic()
     announce(stage.name, project)
     module = importlib.import_module(f"bnas.commands.{stage.name}")
-    try:
-        made: Made = getattr(module, stage.name)(project)
-    except ConfigError:  # options that are refused are not those to go on with
-        if former is not None:
-            folder.write_config(former)
-            write_json(folder.path("begun.json"), begun)
-        raise
+    made: Made = getattr(module, stage.name)(project)
     seconds = time.monotonic() - started
     line = f"{made.line}  ({_duration(seconds)})"
     folder.finish(key, inputs, made.paths, made.line, seconds)
     progress.say(f"{stage.name}: {line}")
-
-
-def _options_so_far(project: Project, stage: StageOf, former: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What config.yaml says once `stage` begins: what later stages alone heed stays as it was until those begin."""
-    if former is None:
-        return project.plain
-    reached = {stage.name, *_earlier(stage)}
-    heeded, later = set[str](), set[str]()
-    for other in STAGES.values():
-        sections = {option.partition(".")[0] for option in other.options}
-        (heeded if other.name in reached else later).update(sections)
-    kept = later - heeded
-    plain = {name: value for name, value in project.plain.items() if name not in kept}
-    return {**plain, **{name: value for name, value in former.items() if name in kept}}
-
-
-def _earlier(stage: StageOf) -> Iterator[str]:
-    """The names of all stages that this one needs, directly or not."""
-    for name in stage.after:
-        yield name
-        yield from _earlier(STAGES[name])
 
 
 def _key(project: Project, stage: StageOf) -> str:

@@ -137,12 +137,20 @@ def run_network(request: Any, images: Tensor, batch: int | None) -> Tensor:
     """First output for `images` [n, C, H, W], by an `openvino.InferRequest` that takes `batch` at a time.
 
     A last, smaller batch is filled up with copies of its last image.
+
+    Raises:
+        ExportError: it cannot be run on images of this shape.
     """
 
     def run(chunk: Tensor) -> Tensor:
         return torch.from_numpy(request.infer([chunk.numpy()])[0].copy())
 
-    return in_batches(run, images.detach().float().cpu(), batch)
+    try:
+        return in_batches(run, images.detach().float().cpu(), batch)
+    except RuntimeError as error:
+        raise ExportError(
+            f"the network cannot be run on images {list(images.shape)}: {last_line(error)}"
+        ) from error
 
 
 def batch_of(model: Any) -> int | None:

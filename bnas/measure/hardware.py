@@ -13,6 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
+from bnas import cpu as this_cpu
 from bnas.errors import ConfigError, MeasureError
 from bnas.measure.backends import BACKENDS, check_offered
 
@@ -117,7 +118,7 @@ class Hardware:
 
 def detect(hw: HwConfig) -> Hardware:
     """The machine this runs on, and the version of the runtime that `hw` names."""
-    flags = tuple(flag for flag in _FLAGS if flag in _cpu_flags())
+    flags = tuple(flag for flag in _FLAGS if flag in this_cpu.cpu_flags())
     cpus = hw.cpu_list
     return Hardware(
         cpu=_cpu_model(),
@@ -182,7 +183,7 @@ def allowed_cpus() -> tuple[int, ...]:
 def _one_per_core_first(cpus: tuple[int, ...]) -> tuple[int, ...]:
     """Two hyper-threads of a core share it: the second one of each comes after the first ones of all."""
     found = re.findall(
-        r"^processor\s*: (\d+)$.*?^physical id\s*: (\d+)$.*?^core id\s*: (\d+)$", _cpuinfo(), re.M | re.S
+        r"^processor\s*: (\d+)$.*?^physical id\s*: (\d+)$.*?^core id\s*: (\d+)$", this_cpu.cpuinfo(), re.M | re.S
     )
     core = {int(cpu): (package, own) for cpu, package, own in found}
     siblings = {
@@ -211,7 +212,7 @@ def _cpufreq(cpu: int, name: str) -> Path:
 
 def physical_cores() -> int:
     """Physical cores that this process may use."""
-    cores = set(re.findall(r"^physical id\s*: (\d+)$.*?^core id\s*: (\d+)$", _cpuinfo(), re.M | re.S))
+    cores = set(re.findall(r"^physical id\s*: (\d+)$.*?^core id\s*: (\d+)$", this_cpu.cpuinfo(), re.M | re.S))
     return min(len(cores) or logical_cores(), logical_cores())
 
 
@@ -225,21 +226,9 @@ def logical_cores() -> int:
         return count
 
 
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-
-
 def _cpu_model() -> str:
-    match = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", _cpuinfo(), re.M)
+    match = re.search(r"^(?:model name|Model|Hardware)\s*: (.+)$", this_cpu.cpuinfo(), re.M)
     return match[1].strip() if match else platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> set[str]:
-    match = re.search(r"^(?:flags|Features)\s*: (.+)$", _cpuinfo(), re.M)
-    return set(match[1].split()) if match else set()
 
 
 def _memory_gib() -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bnas.callable_package import make_callable
 from bnas.export import Quantized
 from bnas.quantize.config import QUANTIZERS, QuantizeConfig, quantize, quantizer
+from bnas.quantize.nncf_config import NncfConfigRead, read_nncf_config
 from bnas.quantize.nncf_fx import NncfPTQFx
+from bnas.quantize.nncf_options import Ignored, RangeEstimator, TensorOptions
 from bnas.quantize.nncf_ptq import NncfPTQ
 from bnas.quantize.nncf_qat import NncfQAT
 from bnas.quantize.nncf_torch import NncfPTQTorch
@@ -13,6 +15,8 @@ from bnas.quantize.onnx_qdq import OnnxQdq
 
 __all__ = [
     "QUANTIZERS",
+    "Ignored",
+    "NncfConfigRead",
     "NncfPTQ",
     "NncfPTQFx",
     "NncfPTQTorch",
@@ -20,8 +24,11 @@ __all__ = [
     "OnnxQdq",
     "QuantizeConfig",
     "Quantized",
+    "RangeEstimator",
+    "TensorOptions",
     "quantize",
     "quantizer",
+    "read_nncf_config",
 ]
 
 make_callable(__name__)

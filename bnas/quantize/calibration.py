@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnas.errors import ConfigError, ExportError
 from bnas.quantize.config import QuantizeConfig
@@ -27,18 +27,6 @@ def calibration_count(config: QuantizeConfig, available: int) -> int:
         f"quantize.samples: {config.samples} images to calibrate on are asked for, the training set has {available}; "
         f"set quantize.samples={available} or less"
     )
-
-
-def check_weights(module: nn.Module) -> None:
-    """Raise ExportError for a weight, or a statistic of a norm, that is NaN or infinite; it names the tensor."""
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            kind = "NaN" if torch.isnan(tensor).any() else "infinite numbers"
-            count = int((~torch.isfinite(tensor)).sum())
-            raise ExportError(
-                f"quantize: the weights are damaged: {name} holds {kind} ({count} of {tensor.numel()} numbers); "
-                "train it again, or load other weights"
-            )
 
 
 def calibration_images(batches: Iterable[Tensor], count: int, example: Tensor) -> list[np.ndarray]:

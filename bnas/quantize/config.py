@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bnas.errors import ConfigError, ExportError, did_you_mean
 from bnas.export import Quantized, convert
+from bnas.quantize.damage import check_weights
 from bnas.quantize.mixed import check_precisions
 from bnas.space import Precision, Precisions
 
@@ -79,6 +80,7 @@ def quantize(
         raise ExportError(
             f"quantize: no quantizer for {type(config).__name__}{did_you_mean(type(config).__name__, known)}"
         )
+    check_weights(module)
     if not precisions:
         return function(module, config, calibration, example)
     check_precisions(module, precisions)

@@ -13,7 +13,6 @@ from torch import Tensor, fx, nn
 from bnas.errors import ConfigError, ExportError, require
 from bnas.export import Quantized
 from bnas.export.openvino_runtime import last_line, without_telemetry
-from bnas.quantize.calibration import check_weights
 from bnas.quantize.config import quantizer
 from bnas.quantize.nncf_backend import images_of, nncf_torch, part_of_nncf, quiet
 from bnas.quantize.nncf_ignored import fx_scope
@@ -51,7 +50,6 @@ def quantize_nncf_ptq_fx(
         MissingPackageError: `nncf` or `torchao` is not installed.
     """
     nncf = nncf_torch()
-    check_weights(module)
     images = images_of(calibration, config.samples, example)
     say_notes(config, example)
     graph = graph_of(module, example)

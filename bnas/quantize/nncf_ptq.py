@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bnas.errors import ConfigError, require
 from bnas.export import Quantized
 from bnas.export.openvino_runtime import last_line, without_telemetry
-from bnas.quantize.calibration import calibration_images, check_weights
+from bnas.quantize.calibration import calibration_images
 from bnas.quantize.config import quantizer
 from bnas.quantize.ignored import converted
 from bnas.quantize.mixed import of_precision, take_weights
@@ -57,7 +57,6 @@ def quantize_nncf_ptq(
     network: where parts differ in it, the network is quantized twice, and those per tensor take weights, and biases, of
     the second.
     """
-    check_weights(module)
     images = calibration_images(calibration, config.samples, example)
     say_notes(config, example)
     model, operations = converted(module, example, config, precisions)

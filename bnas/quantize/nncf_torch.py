@@ -20,7 +20,6 @@ from bnas.errors import ConfigError, ExportError
 from bnas.export import Quantized, convert
 from bnas.export.openvino_runtime import last_line, without_telemetry
 from bnas.graph.trace import eval_mode
-from bnas.quantize.calibration import check_weights
 from bnas.quantize.config import quantizer
 from bnas.quantize.nncf_backend import images_of, nncf_torch, quiet
 from bnas.quantize.nncf_extension import arithmetic
@@ -78,7 +77,6 @@ def quantized_module(
         MissingPackageError: `nncf` or `torchao` is not installed.
     """
     nncf, adapted = nncf_torch(), config.bn_adaptation_samples or 0
-    check_weights(module)
     images = images_of(calibration, max(config.samples, adapted), example)
     say_notes(config, example)
     arguments = nncf_arguments(nncf, config)

@@ -8,29 +8,24 @@ Weights that use half of their range, 7 bits, cannot overflow.
 from __future__ import annotations
 
 import platform
-import re
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from bnas import progress
+from bnas.cpu import cpu_flags
 
 OverflowFix = Literal["enable", "first_layer_only", "disable"]
 
 # Instruction sets that add up products of INT8 numbers in 32 bits.
 _SAFE = {"avx_vnni", "avx512_vnni", "amx_int8"}
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def saturates() -> bool | None:
     """Whether sums of INT8 products saturate on this machine's CPU; None: it does not tell its instruction sets."""
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         return False  # ARM multiplies INT8 numbers into 32 bits, or widens them first
-    try:
-        flags = re.search(r"^flags\s*: (.+)$", _CPUINFO.read_text(), re.M)
-    except OSError:
-        return None
-    return None if flags is None else not _SAFE & set(flags[1].split())
+    flags = cpu_flags()
+    return not _SAFE & flags if flags else None
 
 
 def overflow_fix(

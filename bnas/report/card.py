@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any
 
 from bnas.report.words import significant
 
 NOT_KNOWN = "not known"
 SMALL_SET = 100_000  # training images, below which a card says that the set is small
-_NORMAL_95 = 1.96  # standard deviations to each side of a normal's middle that hold 95 % of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,17 +162,6 @@ class ModelCard:
     def limits(self) -> tuple[str, ...]:
         """What a reader must not make of the numbers, in sentences."""
         return _limits(self)
-
-
-def interval_percent(percent: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share of right answers, `percent` of `images`, in per cent (Wilson 1927).
-
-    It holds also for few images, and for shares near 0 and 100 %.
-    """
-    p, z2 = percent / 100, _NORMAL_95**2
-    middle = (p + z2 / (2 * images)) / (1 + z2 / images)
-    reach = _NORMAL_95 / (1 + z2 / images) * sqrt(p * (1 - p) / images + z2 / (4 * images**2))
-    return 100 * max(0.0, middle - reach), 100 * min(1.0, middle + reach)
 
 
 def _limits(card: ModelCard) -> tuple[str, ...]:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
+
+from bnas.cpu import cpu_flags
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Resolved = Literal["float32", "bfloat16", "float16"]
 
 _LOW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
-
-
-@cache
-def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Instruction sets of the first processor, as Linux names them; empty where that is not known."""
-    try:
-        found = re.search(r"^flags\s*:(.*)$", path.read_text(), re.MULTILINE)
-    except OSError:
-        return frozenset()
-    return frozenset(found[1].split()) if found else frozenset()
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Resolved:

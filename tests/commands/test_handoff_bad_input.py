@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bnas.__main__ import main
+from bnas.export import convert
+from bnas.export.openvino_runtime import openvino
 from bnas.models import TinyResNet
 
 Refused = Callable[..., str]
@@ -73,7 +75,18 @@ def test_a_truncated_file_is_not_measured(refused: Refused, file: str) -> None:
         f"runs/mini/subnets/A/{file.partition('.')[0]}.xml is damaged: it is not the network that was exported"
         in text
     )
-    assert "bnas export --force" in text
+    assert f"run `bnas {'quantize' if 'int8' in file else 'export'} --force`" in text
+
+
+def test_a_file_of_a_network_for_other_images(refused: Refused) -> None:
+    net = TinyResNet(10, 3, widths=(8, 16), depths=(2, 2)).eval()
+    for file in ("fp32.xml", "fp32.bin"):
+        (SUBNETS / "A" / file).unlink()
+    openvino().save_model(convert(net, torch.zeros(1, 3, 16, 16)), SUBNETS / "A/fp32.xml", compress_to_fp16=False)
+    enter("A", "fp32")
+    text = refused("verify", "--force")
+    assert "the network cannot be run on images" in text
+    assert "[1,3,16,16]" in text
 
 
 def test_a_truncated_file_is_not_passed_on_by_export_and_quantize_mends_it(refused: Refused) -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from bnas.cluster import RayConfig
+from bnas.commands.bench import Bench
 from bnas.commands.build import PATHS as BUILT
 from bnas.commands.decision import Decision
 from bnas.commands.extract import SubnetFile
@@ -26,6 +27,7 @@ from bnas.measure.predictors import BASELINES, PREDICTORS, Fitted
 from bnas.models import ModelConfig
 from bnas.plain import from_plain
 from bnas.report import LatencyReport, Report
+from bnas.report.card import ModelCard
 from bnas.run_folder import StageRecord
 from bnas.search.evaluation_log import Evaluated, LogLine, SearchBegun
 from bnas.space import SearchSpace
@@ -45,7 +47,9 @@ TYPES: dict[str, Any] = {
     "subnets/A/subnet.json": SubnetFile,
     "subnets/int8.json": dict[str, Artefact],
     "subnets/artefacts.json": dict[str, dict[str, Artefact]],
+    "subnets/A/card.json": ModelCard,
     "verified.json": Verification,
+    "bench.json": Bench,
     "report.json": Report,
 }
 EXAMPLES = re.findall(r"^```(?:json|yaml) file=(\S+)\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bnas import cpu
 from bnas.errors import ConfigError, MeasureError
 from bnas.measure import Hardware, HwConfig, detect, hardware, prepare
 from bnas.plain import from_plain, to_plain
@@ -43,7 +44,7 @@ def test_this_machine_is_described() -> None:
 
 
 def test_cores_and_flags_are_read_from_cpuinfo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cpuinfo", lambda: INTEL)
+    monkeypatch.setattr(cpu, "cpuinfo", lambda: INTEL)
     monkeypatch.setattr(hardware, "logical_cores", lambda: 3)
     found = detect(HwConfig())
     assert found.cpu == "Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz"
@@ -55,12 +56,12 @@ def test_cores_and_flags_are_read_from_cpuinfo(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_cpu_without_vnni_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cpuinfo", lambda: INTEL.replace(" avx512_vnni", ""))
+    monkeypatch.setattr(cpu, "cpuinfo", lambda: INTEL.replace(" avx512_vnni", ""))
     assert "no VNNI" in detect(HwConfig()).notes[0]
 
 
 def test_a_machine_without_cpuinfo_is_still_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cpuinfo", lambda: "")
+    monkeypatch.setattr(cpu, "cpuinfo", lambda: "")
     found = detect(HwConfig())
     assert found.cpu
     assert found.flags == ()
@@ -121,7 +122,7 @@ def test_another_machine_may_have_more_cores() -> None:
 
 
 def test_cpus_to_run_on_are_of_different_cores_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cpuinfo", lambda: INTEL)
+    monkeypatch.setattr(cpu, "cpuinfo", lambda: INTEL)
     monkeypatch.setattr(hardware, "_ALLOWED", (0, 1, 2))
     assert HwConfig(threads=2).cpu_list == (0, 2)  # 0 and 1 are two hyper-threads of a core
     assert HwConfig(threads=3).cpu_list == (0, 2, 1)

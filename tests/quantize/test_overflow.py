@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 import pytest
 
@@ -22,17 +21,16 @@ from bnas.quantize.overflow import overflow_fix, saturates, say_once
     ],
 )
 def test_what_the_flags_of_a_cpu_say(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, flags: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, expected: bool
 ) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n")
-    monkeypatch.setattr(overflow, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(overflow, "cpu_flags", lambda: frozenset(flags.split()))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert saturates() is expected
 
 
-def test_a_cpu_that_tells_nothing_is_left_to_nncf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cpu_that_tells_nothing_is_left_to_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(overflow, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(overflow, "cpu_flags", frozenset)
     assert saturates() is None
     assert overflow_fix("auto") is None
 

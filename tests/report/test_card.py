@@ -1,26 +1,13 @@
-"""The facts of a model card: its intervals, its limits, and that it is plain data."""
+"""The facts of a model card: its limits, and that it is plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import sqrt
 
-import pytest
 from oracles import check_round_trip
 
-from bnas.report.card import ModelCard, interval_percent
-
-
-@pytest.mark.parametrize(("right", "images"), [(0, 20), (13, 20), (20, 20), (1647, 2000), (9_990, 10_000)])
-def test_the_ends_of_an_interval_are_the_shares_that_the_count_just_allows(right: int, images: int) -> None:
-    """Wilson's interval holds the shares p with |found − p| ≤ 1.96 √(p (1 − p) / n): its ends make that equal."""
-    found = right / images
-    low, high = (end / 100 for end in interval_percent(100 * found, images))
-    assert 0 <= low <= found <= high <= 1
-    for end in (low, high):
-        if 1e-9 < end < 1 - 1e-9:
-            assert abs(found - end) == pytest.approx(1.96 * sqrt(end * (1 - end) / images), rel=1e-6)
+from bnas.report.card import ModelCard
 
 
 def test_a_card_is_plain_data(card: Callable[[], ModelCard]) -> None:

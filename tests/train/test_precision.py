@@ -1,24 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
 from bnas.train import precision
-from bnas.train.precision import autocast, cpu_flags, make_scaler, resolve_precision
+from bnas.train.precision import autocast, make_scaler, resolve_precision
 
 CPU = torch.device("cpu")
-
-
-def test_flags_are_read_from_cpuinfo(tmp_path: Path) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text(
-        "processor\t: 0\nflags\t\t: fpu avx512_bf16 amx_int8\n\nprocessor\t: 1\nflags\t\t: other\n"
-    )
-    assert cpu_flags(file) == {"fpu", "avx512_bf16", "amx_int8"}
-    assert cpu_flags(tmp_path / "missing") == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from bnas.export import Quantized
 from bnas.export.onnx import BATCH
 from bnas.export.texts import said_by_onnxruntime
 from bnas.files import write_bytes
-from bnas.measure.backends.inputs import in_batches, random_input
+from bnas.export.batching import in_batches
+from bnas.measure.backends.inputs import random_input
 from bnas.measure.backends.onnx_form import to_int8, to_onnx
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class OnnxRunner:
         def run(batch: Tensor) -> Tensor:
             return torch.from_numpy(self._session.run(None, {self._first.name: batch.numpy()})[0])
 
-        return in_batches(run, images, self._batch)
+        return in_batches(run, images.detach().float().cpu(), self._batch)
 
 
 class OnnxStreams:

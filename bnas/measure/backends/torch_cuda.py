@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError
 from bnas.export import Quantized
-from bnas.measure.backends.inputs import in_batches
+from bnas.export.batching import in_batches
 from bnas.measure.backends.torch_eager import deploy, first_line, first_output, module_of, placed
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class CudaRunner:
                 output = self._module(moved.contiguous(memory_format=torch.channels_last))
             return first_output(output).float().cpu()
 
-        return in_batches(run, images, len(self._image))
+        return in_batches(run, images.detach().float().cpu(), len(self._image))
 
 
 def prepare(network: nn.Module | Quantized | Path, hw: HwConfig, example: Tensor | None) -> CudaRunner:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError
 from bnas.export import Quantized
-from bnas.measure.backends.inputs import in_batches, random_input
+from bnas.export.batching import in_batches
+from bnas.measure.backends.inputs import random_input
 
 if TYPE_CHECKING:
     from bnas.measure.hardware import HwConfig
@@ -41,7 +42,7 @@ class TorchRunner:
             with torch.inference_mode(), threads_of_torch(self._threads):
                 return first_output(self._run(placed)).float().clone()
 
-        return in_batches(run, images, len(self._image))
+        return in_batches(run, images.detach().float().cpu(), len(self._image))
 
 
 def prepare(network: nn.Module | Quantized | Path, hw: HwConfig, example: Tensor | None) -> TorchRunner:
