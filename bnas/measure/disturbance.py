@@ -21,7 +21,7 @@ import numpy as np
 
 WAITED = 0.02  # of a block's time: more waiting for a CPU than this, and it is repeated
 CALM = 1.05  # times what the reference takes when the machine is calm: up to that it is calm
-CALM_SHARE = 10  # per cent of the reference's times: so many are surely of a calm machine
+_CALM_SHARE = 10  # per cent of the reference's times: so many are surely of a calm machine
 _KNOWN = 30  # times of the reference from which on it can be told
 _REMEMBERED = 20_000  # of them: about ten minutes of timing, in which it was calm for one
 _TASKS = Path("/proc/self/task")
@@ -92,9 +92,8 @@ class Calm:
 
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
-        self.limit_ms = (
-            inf  # what the network takes at most while the machine is calm; as yet too little is known
-        )
+        self.limit_ms = inf
+        """What the network takes at most while the machine is calm; infinite while too little is known."""
 
     @property
     def now(self) -> bool:
@@ -111,7 +110,7 @@ class Calm:
 def calm_ms(times: Iterable[float]) -> float:
     """What one network takes at most, of these times of it, while the machine is calm; 0 of none."""
     known = np.fromiter(times, dtype=float)
-    return CALM * float(np.percentile(known, CALM_SHARE)) if len(known) else 0.0
+    return CALM * float(np.percentile(known, _CALM_SHARE)) if len(known) else 0.0
 
 
 def _switched() -> int:

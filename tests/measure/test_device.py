@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from time import sleep
 from typing import Any
 
 import pytest
@@ -42,12 +43,25 @@ def test_of_several_instances_of_the_reference_the_one_in_the_middle_is_taken(
     assert timed.reference.time_ms == pytest.approx(middle)
 
 
+def test_a_large_network_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its instances are alike, and ten rounds of five would take minutes before anything is told."""
+    prepared = count()
+    monkeypatch.setattr(device, "_SMALL_S", 0.001)
+    monkeypatch.setitem(
+        BACKENDS, "torch_eager",
+        replace(BACKENDS["torch_eager"], prepare=lambda *_: (next(prepared), lambda: sleep(0.01))[1]),
+    )  # fmt: skip
+    hw = HwConfig(backend="torch_eager", precision="f32", threads=1)
+    Here(hw, CONFIG, small_net(8), torch.zeros(1, 3, 8, 8))
+    assert next(prepared) == 1
+
+
 def test_where_preparing_takes_long_one_instance_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = count()
     monkeypatch.setattr(device, "_PREPARING_S", 0.0)
     monkeypatch.setitem(
         BACKENDS, "torch_eager",
-        replace(BACKENDS["torch_eager"], prepare=lambda *_: next(prepared)),
+        replace(BACKENDS["torch_eager"], prepare=lambda *_: (next(prepared), lambda: None)[1]),
     )  # fmt: skip
     hw = HwConfig(backend="torch_eager", precision="f32", threads=1)
     Here(hw, CONFIG, small_net(8), torch.zeros(1, 3, 8, 8))

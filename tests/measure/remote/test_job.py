@@ -43,7 +43,7 @@ def test_a_job_names_missing_files_then_times_and_forgets_all_but_the_reference(
         bench.store.add(sha256, [content])
     answer = bench.run(job)
     assert answer.timed is not None
-    assert answer.timed.subnet.rounds == answer.timed.reference.rounds == 2
+    assert answer.timed.subnet.rounds == answer.timed.reference.rounds >= 2
     assert answer.hardware == detect(replace(HW, where="here", address=""))
     assert set(bench.store.missing(reference, network)) == set(second) - set(first)
     assert decode(Answer, encode(answer)) == answer

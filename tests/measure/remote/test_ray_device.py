@@ -62,7 +62,8 @@ def test_the_work_of_lost_nodes_is_done_by_others(cluster: Any, monkeypatch: pyt
         while len(found) < 4:
             found |= dict(device.results())
         assert sorted(found) == [0, 1, 2, 3]
-        assert {timed.subnet.rounds for timed in found.values()} == {30}
+        rounds = {timed.subnet.rounds for timed in found.values()}
+        assert rounds <= set(range(30, 61))  # more than asked for where the machine was not calm
         assert len({timed.artefact for timed in found.values()}) == 4
         (lost,) = [line for line in said if "was lost while it timed network" in line]
         assert "bnas_device:small" in lost
