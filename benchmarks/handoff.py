@@ -62,7 +62,9 @@ def best_under(
 def bars(networks: Mapping[str, Mapping[str, Deployed]], best: Comparison | None) -> dict[str, Bar]:
     """The published figures to reach are those of an ImageNet network (docs/results.md)."""
     lost = {name: own["fp32"].top1_percent - own["int8"].top1_percent for name, own in networks.items()}
-    found = {f"{name}: points lost to INT8": Bar(value=points, goal="<= 0.3") for name, points in lost.items()}
+    found = {
+        f"{name}: points lost to INT8": Bar(value=points, goal="<= 0.3") for name, points in lost.items()
+    }
     what = f"best under {POINTS:g} point" + (f" ({best.network})" if best else "")
     for text, value, goal in (
         ("times the FP32 original's samples/s", best and best.to_fp32, 16.8),

@@ -31,6 +31,7 @@ _OPTIONS = {
     "--help": "this text",
     "--version": "the version of bnas",
 }
+_LONG = tuple(word for label in _OPTIONS for word in label.split(", ") if word.startswith("--"))
 # With check; the same as yaml=FILE, models=PATH …
 _SAME = {
     "--yaml": "yaml", "-m": "models", "--models": "models", "-s": "source", "--source": "source",
@@ -122,7 +123,7 @@ def _read(words: Sequence[str]) -> _Request:
         elif word in ("-h", *_OPTIONS):
             flags.add(word)
         elif word.startswith("-"):
-            raise ConfigError(f"unknown option '{option}'{did_you_mean(option, (*_OPTIONS, *_SAME))}")
+            raise ConfigError(f"unknown option '{option}'{did_you_mean(option, _LONG)}")
         elif option == "conf" and equals:
             conf = value
         elif equals or word.startswith("~"):

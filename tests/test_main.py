@@ -85,7 +85,7 @@ def test_the_words_are_taken_apart(asked: list[Invocation]) -> None:
         (["train", "--forse"], "unknown option '--forse'; did you mean '--force'?"),
         (
             ["train", "--epochs=3"],
-            "unknown option '--epochs'; known: --check, --debug, --force, --help, --hw, --listen, --version",
+            "unknown option '--epochs'; known: --annotations, --check, --debug, --definitions, --force, --help, --hw, --listen, --models, --source, --version, --yaml",
         ),
         (["train", "--hw"], "--hw: give the name of a machine, as in --hw cpu"),
         (["train", "--hw", "--force"], "--hw: give the name of a machine, as in --hw cpu"),

@@ -149,7 +149,11 @@ def _lead(project: Project, invocation: Invocation) -> None:
 
 def _take_back(project: Project, former: Mapping[str, Any]) -> None:
     """Of options one of which was refused, those stay in config.yaml with which a stage was done."""
-    done = [stage for stage in STAGES.values() if project.folder.check(_key(project, stage), _inputs(project, stage))]
+    done = [
+        stage
+        for stage in STAGES.values()
+        if project.folder.check(_key(project, stage), _inputs(project, stage))
+    ]
     sections = {option.partition(".")[0] for stage in done for option in stage.options}
     heeded = {name: value for name, value in project.plain.items() if name in sections}
     project.folder.write_config({**former, **heeded})

@@ -138,13 +138,13 @@ def export(model: nn.Module | Quantized, config: ExportConfig, path: Path | str,
 
 def check_digest(artefact: Artefact) -> None:
     """Raise RunError when the artefact's files are missing, or not those that were written."""
-    found = digest_of(*(_read(path) for path in files_of(artefact)))
+    command = "quantize" if artefact.precision == "int8" and artefact.format == "openvino_ir" else "export"
+    again = f"run `bnas {command} --force` to write it again"
+    found = digest_of(*(_read(path, again) for path in files_of(artefact)))
     if found != artefact.digest:
-        of_quantize = artefact.precision == "int8" and artefact.format == "openvino_ir"
-        command = "quantize" if of_quantize else "export"
         raise RunError(
             f"{artefact.path} is damaged: it is not the network that was exported (SHA-256 {found[:16]}… "
-            f"instead of {artefact.digest[:16]}…); run `bnas {command} --force` to write it again"
+            f"instead of {artefact.digest[:16]}…); {again}"
         )
 
 
@@ -162,9 +162,9 @@ def digest_of(*contents: bytes) -> str:
     return sha.hexdigest()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, again: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise RunError(f"{path} {reason}; run `bnas {command} --force` to write it again") from error
+        raise RunError(f"{path} {reason}; {again}") from error

@@ -14,7 +14,7 @@ HEAD = (
     "scenario", "network", "samples/s", "±", "p50 ms", "p90 ms", "p99 ms", "valid", "top-1 %", "× FP32", "× INT8",
     "÷ MACs",
 )  # fmt: skip
-WIDTH = 120
+WIDTH = 140
 
 
 def lines_of(rows: Sequence[LoadRow], comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:

@@ -183,7 +183,9 @@ def allowed_cpus() -> tuple[int, ...]:
 def _one_per_core_first(cpus: tuple[int, ...]) -> tuple[int, ...]:
     """Two hyper-threads of a core share it: the second one of each comes after the first ones of all."""
     found = re.findall(
-        r"^processor\s*: (\d+)$.*?^physical id\s*: (\d+)$.*?^core id\s*: (\d+)$", this_cpu.cpuinfo(), re.M | re.S
+        r"^processor\s*: (\d+)$.*?^physical id\s*: (\d+)$.*?^core id\s*: (\d+)$",
+        this_cpu.cpuinfo(),
+        re.M | re.S,
     )
     core = {int(cpu): (package, own) for cpu, package, own in found}
     siblings = {

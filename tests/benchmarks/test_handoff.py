@@ -26,8 +26,15 @@ def comparison(name: str, times: float) -> Comparison:
     )  # fmt: skip
 
 
-NETWORKS = {"reference": network(90.0, 89.5), "A": network(90.0, 90.0), "B": network(89.5, 89.1), "C": network(88.0, 88.0)}
-COMPARISONS = {name: comparison(name, times) for name, times in (("reference", 4), ("A", 8), ("B", 20), ("C", 30))}
+NETWORKS = {
+    "reference": network(90.0, 89.5),
+    "A": network(90.0, 90.0),
+    "B": network(89.5, 89.1),
+    "C": network(88.0, 88.0),
+}
+COMPARISONS = {
+    name: comparison(name, times) for name, times in (("reference", 4), ("A", 8), ("B", 20), ("C", 30))
+}
 
 
 def test_the_fastest_of_those_that_lose_less_than_a_point_is_judged() -> None:

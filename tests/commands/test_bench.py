@@ -84,7 +84,7 @@ def test_a_damaged_artefact(bench: Run) -> None:
     status, _, err = bench()
     assert status == 2
     assert "is damaged: it is not the network that was exported" in err
-    assert "bnas export --force" in err
+    assert "bnas quantize --force" in err
 
 
 def test_a_run_without_exported_files(bench: Run) -> None:

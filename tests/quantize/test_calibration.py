@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import patterns, small_net
+from small_networks import patterns
 
 from bnas.errors import ConfigError, ExportError
 from bnas.quantize import NncfPTQ

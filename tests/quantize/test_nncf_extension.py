@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +30,8 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     progress.enable()
     yield extensions.QuantizedFunctionsCPU
     progress.enable(False)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()  # NNCF leaves its pool of threads open where it could not compile
 
 
 def quantized() -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bnas.accuracy import wilson
 from bnas.report import (
     EvaluationPoint,
     FileReport,
@@ -29,7 +30,6 @@ from bnas.report.card import (
     Command,
     Licence,
     ModelCard,
-    interval_percent,
 )
 from bnas.report.importance import importance_of
 from bnas.search import Constraint, Round, objective
@@ -263,7 +263,7 @@ def card() -> Callable[[], ModelCard]:
     """Makes the card of a subnet B of two files, beside the original's two."""
 
     def network(name: str, time_ms: float, right: int) -> CardNetwork:
-        low, high = interval_percent(right / 20, 2000)
+        low, high = wilson(right, 2000)
         return CardNetwork(
             name=name, path=f"subnets/B/{name}.xml", format="openvino_ir", precision="int8" if name == "int8" else "f32",
             digest="ab" * 32, size_bytes=123_456, top1_percent=right / 20, top1_low_percent=low, top1_high_percent=high,

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError, require
 from bnas.export import Quantized
+from bnas.export.batching import in_batches
 from bnas.export.onnx import BATCH
 from bnas.export.texts import said_by_onnxruntime
 from bnas.files import write_bytes
-from bnas.export.batching import in_batches
 from bnas.measure.backends.inputs import random_input
 from bnas.measure.backends.onnx_form import to_int8, to_onnx
 
