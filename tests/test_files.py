@@ -85,7 +85,6 @@ write_with(Path({str(path)!r}), writer)
 
 def test_ctrl_c_waits_for_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 
     def writer(aside: Path) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -96,7 +95,7 @@ def test_ctrl_c_waits_for_the_file(tmp_path: Path) -> None:
         write_with(path, writer)
     assert path.read_text() == "whole"
     assert names(tmp_path) == ["a.txt"]
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_full_disk_is_told_with_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,15 +249,24 @@ def _given(invocation: Invocation) -> dict[str, str]:
 def _gone_on_with(latest: RunFolder, invocation: Invocation) -> dict[str, Any]:
     """The options of a run with those of the command line on top.
 
-    Hardware that this names takes the place of the run's: nothing of another runtime or scenario is left. Only
-    `threads` and `cpus` stay where it leaves them open, as they are about the machine.
+    A quantizer or exporter of another kind takes the place of the run's, with its own options. So does hardware that
+    this names: nothing of another runtime or scenario is left. Only `threads` and `cpus` stay where it leaves them
+    open, as they are about the machine.
     """
     plain = latest.config()
     if not (invocation.overrides or invocation.hw):
         return plain
-    former = plain.get("hw", {})
+    run, former = plain, plain.get("hw", {})
     plain = compose(str(latest.path("config.yaml")), invocation.overrides, invocation.hw)
     given = _given(invocation)
+    for name, section in plain.items():
+        if (
+            isinstance(section, dict)
+            and "kind" in section
+            and section["kind"] != run.get(name, {}).get("kind")
+        ):
+            own = [word for word in invocation.overrides if word.startswith((f"{name}=", f"{name}."))]
+            plain[name] = compose(BUILD, (*_ANY_MODEL, *own))[name]
     chosen = invocation.hw or given.get("hw", "")
     if chosen and chosen[0] not in "{[":
         own = [override for override in invocation.overrides if override.startswith("hw.")]

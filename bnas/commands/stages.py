@@ -73,7 +73,7 @@ STAGES = {
         ),
         StageOf(
             name="measure",
-            options=("hw", "measure", "quantize"),
+            options=("hw", "measure", "quantize.timed"),
             after=("build",),
             implied=("build",),
             leaves=("latency/{hw}", "tensorboard/latency/{hw}"),
@@ -99,7 +99,7 @@ STAGES = {
         ),
         StageOf(
             name="quantize",
-            options=(),
+            options=("quantize",),
             after=("finetune",),
             implied=("finetune",),
             leaves=("checkpoints/qat", "tensorboard/qat"),
@@ -306,7 +306,7 @@ def _changed(project: Project, stage: StageOf, command: str) -> RunError:
     what = ", ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in keys[:3])
     unlisted = [f"{file} was edited" for file in (project.config.space.file,) if file]
     unlisted += [f"{hw} was measured again" for hw in further_hardware(project)]
-    what = what or " or ".join(unlisted) or "an older bnas"
+    what = what or " or ".join(unlisted) or "what it was made from was made anew, or an older bnas made it"
     more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
     return RunError(
         f"{project.folder}: '{stage.name}' was done with other options ({what}{more}); "

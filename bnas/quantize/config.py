@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bnas.errors import ConfigError, ExportError, did_you_mean
 from bnas.export import Quantized, convert
+from bnas.plain import to_plain
 from bnas.quantize.damage import check_weights
 from bnas.quantize.mixed import check_precisions
 from bnas.space import Precision, Precisions
@@ -38,6 +39,11 @@ class QuantizeConfig:
             raise ConfigError(
                 f"precisions: expected two or more to choose from, or none, got {self.precisions[0]}"
             )
+
+    @property
+    def timed(self) -> object:
+        """Plain data of what decides how fast quantized networks are: all options, where nothing else is known."""
+        return to_plain(self)
 
 
 Quantizer = Callable[..., Quantized]

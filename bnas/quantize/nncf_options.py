@@ -9,12 +9,19 @@ from typing import Any, Literal
 from torch import Tensor
 
 from bnas.errors import ConfigError, ExportError
+from bnas.plain import to_plain
 from bnas.quantize.config import QuantizeConfig
 from bnas.quantize.nncf_config import filled_in, read_nncf_config
 from bnas.quantize.overflow import OverflowFix, overflow_fix, say_once
 
 # Of options that came after runs had been written without them.
 _LATER = {"plain": "unless default"}
+_CALIBRATION = (
+    "samples",
+    "bias_correction",
+    "bn_adaptation_samples",
+    "nncf_config",
+)  # which fills in the others
 
 # The statistic of one image, and what is made of those of all images, in NNCF's words (RangeEstimatorParameters).
 _RANGES: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
@@ -133,6 +140,23 @@ class NncfOptions(QuantizeConfig):
     quantize_outputs: bool = field(default=False, metadata=_LATER)
     bn_adaptation_samples: int | None = field(default=None, metadata=_LATER)
     nncf_config: str | None = field(default=None, metadata=_LATER)
+
+    @property
+    def timed(self) -> object:
+        """Which operations are quantized, and to what: ranges and weights do not change the time.
+
+        Where precisions are chosen a search judges quantized networks: then all options.
+        """
+        if self.precisions:
+            return to_plain(self)
+        usual = NncfOptions()
+        told = {option.name: getattr(self, option.name) for option in fields(NncfOptions)}
+        told |= {name: replace(told[name], range=None) for name in ("weights", "activations")}
+        return {
+            name: to_plain(value)
+            for name, value in told.items()
+            if name not in _CALIBRATION and value != getattr(usual, name)
+        }
 
     def __post_init__(self) -> None:
         if self.nncf_config is not None:

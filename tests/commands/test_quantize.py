@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mini import MINI
 
+from bnas.__main__ import main
 from bnas.commands import quantize as command
 from bnas.commands.extract import SubnetFile
 from bnas.commands.invocation import Invocation
@@ -113,3 +115,26 @@ def test_without_extracted_networks_the_command_is_named() -> None:
     project.folder.forget("extract")
     with pytest.raises(RunError, match="extract"):
         command.quantize(project)
+
+
+def test_another_calibration_is_no_reason_to_measure_and_search_again(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "runs", "runs")
+    before = Path("runs/mini/subnets/A/int8.bin").read_bytes()
+    assert main(["quantize", *QAT]) == 2
+    assert (
+        "'quantize' was done with other options (quantize.kind: nncf_ptq → nncf_qat"
+        in capsys.readouterr().err
+    )
+    assert main(["quantize", *QAT, "--force"]) == 0
+    assert Path("runs/mini/subnets/A/int8.bin").read_bytes() != before
+    assert Path("runs/mini/subnets/A/qat.json").exists()
+    assert main(["export", "--force"]) == 0
+    assert main(["quantize", "quantize=nncf_ptq", "quantize.preset=performance", "--force"]) == 2
+    assert (
+        "'extract' was done with other options (quantize.kind: nncf_qat → nncf_ptq" in capsys.readouterr().err
+    )
+    back = ("quantize=nncf_ptq", "quantize.samples=20", "quantize.bias_correction=none")
+    assert main(["quantize", *back, "--force"]) == 0  # nothing of the other kind is left
+    assert Path("runs/mini/subnets/A/int8.bin").read_bytes() == before

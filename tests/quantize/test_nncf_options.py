@@ -19,8 +19,17 @@ from bnas.export import convert
 from bnas.export.openvino_ir import save
 from bnas.export.openvino_runtime import without_telemetry
 from bnas.plain import from_plain, to_plain
-from bnas.quantize import NncfPTQ, QuantizeConfig, overflow, quantize
-from bnas.quantize.nncf_options import RangeEstimator, TensorOptions
+from bnas.quantize import (
+    Ignored,
+    NncfPTQ,
+    NncfQAT,
+    OnnxQdq,
+    QuantizeConfig,
+    RangeEstimator,
+    TensorOptions,
+    overflow,
+    quantize,
+)
 from bnas.quantize.nncf_ptq import _nncf
 from bnas.quantize.overflow import say_once
 
@@ -250,3 +259,23 @@ def test_options_are_checked_and_written_only_where_they_are_set() -> None:
     }.items():
         with pytest.raises(ConfigError, match=text):
             from_plain(QuantizeConfig, {"kind": "nncf_ptq", **json.loads(data)}, "quantize")
+
+
+def test_what_decides_the_time_is_neither_ranges_nor_the_way_they_are_found() -> None:
+    usual = NncfPTQ().timed
+    minmax = TensorOptions(range=RangeEstimator(by="minmax"))
+    for same in (
+        NncfPTQ(samples=7, bias_correction="full", weights=minmax, activations=minmax),
+        NncfQAT(epochs=1.0, lr=0.1),
+        OnnxQdq(),
+    ):
+        assert same.timed == usual
+    others = (
+        NncfPTQ(preset="performance"),
+        NncfPTQ(weights=TensorOptions(per_channel=False)),
+        NncfPTQ(ignored=Ignored(types=("Conv2d",))),
+        NncfPTQ(precisions=("fp32", "int8_channel")),
+    )
+    told = [own.timed for own in others]
+    assert all(one != usual for one in told)
+    assert len({str(one) for one in told}) == len(told)
