@@ -98,7 +98,8 @@ def test_nothing_is_done_unless_it_is_asked_for(run: Path, capsys: pytest.Captur
 def test_without_it_later_stages_depend_on_what_they_did_before(run: Path) -> None:
     project = open_project(Invocation(command="quantize"))
     inputs = _inputs(project, STAGES["extract"])
-    assert _inputs(project, STAGES["quantize"]) == digest({"options": {}, "after": [inputs]})
+    options = {"quantize": project.config.quantize}
+    assert _inputs(project, STAGES["quantize"]) == digest({"options": options, "after": [inputs]})
     asked = open_project(Invocation(command="quantize", overrides=SHORT))
     assert _inputs(asked, STAGES["extract"]) == inputs
     assert _inputs(asked, STAGES["quantize"]) != _inputs(project, STAGES["quantize"])
