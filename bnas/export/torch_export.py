@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bnas.errors import ExportError
+from bnas.errors import ExportError, MissingPackageError, require
 from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, exporter
 from bnas.export.batching import Asked, Takes
 from bnas.export.pt2_archive import checked, weights_only
@@ -117,8 +117,8 @@ def load_torch_export(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor
     module: Any = program.module()
     frozen: AbstractContextManager[object] = nullcontext()
     if asked.compiled:
-        with _quiet(), suppress(ImportError):  # INT8 kernels, which inductor learns of when this is imported
-            import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+        with suppress(MissingPackageError):
+            int8_kernels()
         module = torch.compile(module)
         options: Any = import_module("torch._inductor.config")
         frozen = options.patch(freezing=True)  # weights that could change make inductor take FP32 kernels
@@ -128,6 +128,18 @@ def load_torch_export(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor
             return first(module(images))
 
     return Takes(shape=shape, u8=inputs[0].dtype == torch.uint8), step
+
+
+def int8_kernels() -> None:
+    """Let inductor use oneDNN's INT8 kernels for quantized graphs, in this process from now on; to be called before
+    `torch.compile`, which has to freeze weights (`torch._inductor.config.freezing`). Without, it computes in FP32.
+
+    Raises:
+        MissingPackageError: `torchao` is not installed.
+    """
+    with _quiet():  # they are entered when this is imported
+        require("torchao", "torchao")
+        import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
 
 
 def first(outputs: Any) -> Tensor:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from bnas.errors import ConfigError, ExportError, require
+from bnas.errors import ConfigError, ExportError
 from bnas.export import Quantized
 from bnas.export.openvino_runtime import last_line, without_telemetry
 from bnas.quantize.config import quantizer
@@ -21,7 +20,9 @@ from bnas.quantize.nncf_options import NncfOptions, nncf_arguments, refusal, say
 
 @dataclass(frozen=True, kw_only=True)
 class NncfPTQFx(NncfOptions):
-    """NNCF's `quantize` on a graph of `torch.export`, for `export=torch_export`; and `int8_kernels` for its speed."""
+    """NNCF's `quantize` on a graph of `torch.export`, for `export=torch_export`;
+    `bnas.export.torch_export.int8_kernels` is for its speed.
+    """
 
     kind: Literal["nncf_ptq_fx"] = "nncf_ptq_fx"
 
@@ -72,18 +73,6 @@ def quantize_nncf_ptq_fx(
             why = f"{last_line(error)}; quantize=nncf_ptq does it on the OpenVINO graph"
             raise refusal(error, config, why) from error
     return Quantized(model=quantized.eval(), runtime="torch")
-
-
-def int8_kernels() -> None:
-    """Let inductor use oneDNN's INT8 kernels for quantized graphs, in this process from now on; to be called before
-    `torch.compile`, which has to freeze weights (`torch._inductor.config.freezing`). Without, it computes in FP32.
-
-    Raises:
-        MissingPackageError: `torchao` is not installed.
-    """
-    with quiet():  # they are entered when this is imported
-        require("torchao", "torchao")
-        import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
 
 
 def graph_of(module: nn.Module, example: Tensor) -> fx.GraphModule:

@@ -12,11 +12,12 @@ from torch._dynamo.utils import counters
 
 from bnas.errors import ConfigError, ExportError
 from bnas.export import OpenVinoIR, TorchExport, export, load
+from bnas.export.torch_export import int8_kernels
 from bnas.measure import HwConfig
 from bnas.measure.backends import torch_compile
 from bnas.plain import from_plain, to_plain
 from bnas.quantize import QuantizeConfig, quantize
-from bnas.quantize.nncf_fx import NncfPTQFx, int8_kernels
+from bnas.quantize.nncf_fx import NncfPTQFx
 from bnas.quantize.nncf_options import Ignored
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
