@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,9 @@ import torch
 from bnas import progress
 from bnas.quantize.nncf_backend import nncf_torch
 from bnas.quantize.nncf_extension import LIMIT_VARIABLE, arithmetic
+
+# NNCF leaves its pool of threads open where it could not compile, and it goes whenever Python collects it
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
 
 
 @pytest.fixture
@@ -30,8 +32,7 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     progress.enable()
     yield extensions.QuantizedFunctionsCPU
     progress.enable(False)
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()  # NNCF leaves its pool of threads open where it could not compile
+    gc.collect()  # what NNCF has left open, while its warning is ignored
 
 
 def quantized() -> torch.Tensor:
