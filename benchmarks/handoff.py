@@ -39,8 +39,8 @@ def main() -> None:
     print_load(found.rows, found.comparisons)
     for name, own in networks.items():
         print(
-            f"{name}: {found.macs.get(f'{name}/int8', 0) / 1e6:.1f} M MACs, top-1 {own['fp32'].top1_percent:.2f} % "
-            f"in FP32, {own['int8'].top1_percent:.2f} % in INT8"
+            f"{name}: {found.macs.get(f'{name}/int8', 0) / 1e6:.1f} M MACs, top-1 {own['fp32'].metric_percent:.2f} % "
+            f"in FP32, {own['int8'].metric_percent:.2f} % in INT8"
         )
     best = best_under(networks, {own.network.partition("/")[0]: own for own in found.comparisons})
     print_outcome("handoff", {"bench": found, "verified": networks, "best": best}, bars(networks, best))
@@ -50,18 +50,18 @@ def best_under(
     networks: Mapping[str, Mapping[str, Deployed]], comparisons: Mapping[str, Comparison]
 ) -> Comparison | None:
     """The subnet with the most samples a second of those that lose `POINTS` at most; None: none does."""
-    least = networks[REFERENCE]["fp32"].top1_percent - POINTS
+    least = networks[REFERENCE]["fp32"].metric_percent - POINTS
     good = [
         comparisons[name]
         for name, own in networks.items()
-        if name != REFERENCE and own["int8"].top1_percent >= least
+        if name != REFERENCE and own["int8"].metric_percent >= least
     ]
     return max(good, key=lambda own: own.to_fp32 or 0.0, default=None)
 
 
 def bars(networks: Mapping[str, Mapping[str, Deployed]], best: Comparison | None) -> dict[str, Bar]:
     """The published figures to reach are those of an ImageNet network (docs/results.md)."""
-    lost = {name: own["fp32"].top1_percent - own["int8"].top1_percent for name, own in networks.items()}
+    lost = {name: own["fp32"].metric_percent - own["int8"].metric_percent for name, own in networks.items()}
     found = {
         f"{name}: points lost to INT8": Bar(value=points, goal="<= 0.3") for name, points in lost.items()
     }

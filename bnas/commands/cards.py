@@ -124,13 +124,13 @@ def _networks(
     found = []
     for kind, deployed in verification.networks[name].items():
         artefact, timing = artefacts[name][kind], deployed.timing
-        low, high = wilson(round(deployed.top1_percent * images / 100), images)
+        low, high = wilson(round(deployed.metric_percent * images / 100), images)
         found.append(
             CardNetwork(
                 **_facts(kind, artefact),
-                top1_percent=deployed.top1_percent,
-                top1_low_percent=low,
-                top1_high_percent=high,
+                metric_percent=deployed.metric_percent,
+                metric_low_percent=low,
+                metric_high_percent=high,
                 time_ms=timing.time_ms,
                 p10_ms=timing.p10_ms,
                 p90_ms=timing.p90_ms,
@@ -156,7 +156,7 @@ def _facts(kind: str, artefact: Artefact) -> dict[str, Any]:
         "digest": artefact.digest,
         "size_bytes": artefact.size_bytes,
         "largest_difference": artefact.largest_difference,
-        "top1_agreement_percent": artefact.top1_agreement_percent,
+        "agreement_percent": artefact.agreement_percent,
     }
 
 

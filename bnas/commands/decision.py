@@ -56,7 +56,7 @@ def decide(project: Project, evaluation: Evaluation, front: ParetoFront, forekno
         verified[name] = _verified(project, member, metric, predicted, names)
     reference = verified.pop(REFERENCE)
     members = tuple(verified.values())
-    goal = (reference.top1_fp32_percent, config.loss_points - config.loss_margin_points)
+    goal = (reference.metric_fp32_percent, config.loss_points - config.loss_margin_points)
     kept, broken = keeping(front.constraints, members, [own.values for own in searched.values()])
     chosen = choose(kept, *goal)
     return Decision(
@@ -133,8 +133,8 @@ def _verified(
     total = costs(project.graph, project.space, config)
     return Verified(
         config=config,
-        top1_fp32_percent=member.fp32_percent,
-        top1_int8_percent=member.int8_percent,
+        metric_fp32_percent=member.fp32_percent,
+        metric_int8_percent=member.int8_percent,
         latency_ms=member.timing.time_ms,
         latency_p10_ms=member.timing.p10_ms,
         latency_p90_ms=member.timing.p90_ms,

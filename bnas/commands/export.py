@@ -78,7 +78,7 @@ def export(project: Project) -> Made:
     _remove_others(project, made)
     write_json(project.folder.path("subnets", "artefacts.json"), checked)
     worst = max(files["fp32"].largest_difference or 0.0 for files in checked.values())
-    agreement = min(files["int8"].top1_agreement_percent or 0.0 for files in checked.values())
+    agreement = min(files["int8"].agreement_percent or 0.0 for files in checked.values())
     count = sum(map(len, checked.values()))
     return Made(
         paths=(*made, "subnets/artefacts.json"),

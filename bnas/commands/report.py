@@ -61,8 +61,8 @@ def report(project: Project) -> Made:
         dataset=project.data.name,
         reference=reference,
         subnets=subnets,
-        reference_val_fp32_percent=decision.reference.top1_fp32_percent,
-        reference_val_int8_percent=decision.reference.top1_int8_percent,
+        reference_val_fp32_percent=decision.reference.metric_fp32_percent,
+        reference_val_int8_percent=decision.reference.metric_int8_percent,
         front=_front(project, decision),
         evaluations=evaluations,
         hypervolume=front.hypervolume,
@@ -110,8 +110,8 @@ def _row(
     row = subnet_report(
         name=name,
         config=config.values,
-        top1_fp32_percent=fp32.top1_percent,
-        top1_int8_percent=int8.top1_percent,
+        metric_fp32_percent=fp32.metric_percent,
+        metric_int8_percent=int8.metric_percent,
         latency_ms=int8.timing.time_ms,
         latency_p10_ms=int8.timing.p10_ms,
         latency_p90_ms=int8.timing.p90_ms,
@@ -225,7 +225,7 @@ def _front(project: Project, decision: Decision) -> tuple[FrontPoint, ...]:
         if member := measured.get(candidate.config):
             point = replace(
                 point,
-                top1_int8_percent=member.top1_int8_percent,
+                metric_int8_percent=member.metric_int8_percent,
                 latency_ms=member.latency_ms,
                 latency_p10_ms=member.latency_p10_ms,
                 latency_p90_ms=member.latency_p90_ms,

@@ -147,7 +147,7 @@ def _table(project: Project, objectives: Sequence[Objective], metric: str, rows:
         own, values = row.verified, row.candidate.values
         told = [
             f"{values[metric]:.2f}",
-            f"{own.top1_int8_percent:.2f}" if own else "–",
+            f"{own.metric_int8_percent:.2f}" if own else "–",
             f"{own.predicted_latency_ms if own else values['latency_ms']:.4g}",
             f"{own.latency_ms:.4g}" if own else "–",
             f"{values['macs'] / 1e6:.4g}",

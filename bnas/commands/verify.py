@@ -22,7 +22,7 @@ THROUGHPUT_SECONDS = 1.5
 class Deployed:
     """One exported network on this machine: test accuracy, batch-1 latency and throughput."""
 
-    top1_percent: float
+    metric_percent: float
     timing: Timing
     throughput_per_s: float
     size_bytes: int
@@ -62,7 +62,7 @@ def verify(project: Project) -> Made:
     networks = {
         name: {
             kind: Deployed(
-                top1_percent=accuracy[name, kind],
+                metric_percent=accuracy[name, kind],
                 timing=timings[f"{name}/{kind}"],
                 throughput_per_s=throughput[name, kind],
                 size_bytes=artefacts[name][kind].size_bytes,

@@ -52,7 +52,7 @@ class Artefact:
     digest: str
     size_bytes: int
     largest_difference: float | None = None
-    top1_agreement_percent: float | None = None
+    agreement_percent: float | None = None
     preprocess: Preprocess | None = field(default=None, metadata=LATER)
 
 

@@ -75,7 +75,7 @@ def verify(
             f"expected {config.min_agreement_percent:g} % or more (export.min_agreement_percent); use more "
             "calibration images (quantize.samples) that look like these"
         )
-    return replace(artefact, largest_difference=found.relative, top1_agreement_percent=agreement)
+    return replace(artefact, largest_difference=found.relative, agreement_percent=agreement)
 
 
 def compare(

@@ -31,7 +31,7 @@ class CardArtefact:
     digest: str
     size_bytes: int
     largest_difference: float | None = None
-    top1_agreement_percent: float | None = None
+    agreement_percent: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class CardNetwork(CardArtefact):
     original, round by round, and `ratio_error_percent` how far its 95 % interval goes to the farther side.
     """
 
-    top1_percent: float
-    top1_low_percent: float
-    top1_high_percent: float
+    metric_percent: float
+    metric_low_percent: float
+    metric_high_percent: float
     time_ms: float
     p10_ms: float
     p90_ms: float
@@ -173,7 +173,7 @@ def _limits(card: ModelCard) -> tuple[str, ...]:
             f"The data set is small: {data.train_images:,} training images of {len(data.classes)} classes at {size} "
             "pixels. What a subnet loses, or gains, may be otherwise on a larger or harder one."
         )
-    reach = max((own.top1_high_percent - own.top1_low_percent) / 2 for own in card.networks)
+    reach = max((own.metric_high_percent - own.metric_low_percent) / 2 for own in card.networks)
     told.append(
         f"Accuracies are on {data.test_images:,} test images and known to about ±{reach:.1f} points; "
         "networks that differ by less cannot be told apart by them alone."

@@ -66,8 +66,8 @@ def _summary(card: ModelCard) -> str:
     told = (
         f"{escaped(card.model.get('name'))} for {len(card.data.classes)} classes of images of "
         f"{'×'.join(map(str, card.shape))} (channels, height, width), {short(card.macs)} MACs, "
-        f"{short(card.parameters)} parameters. {_precision(network)}: top-1 {network.top1_percent:.2f} % "
-        f"({network.top1_low_percent:.2f} to {network.top1_high_percent:.2f} %, 95 % interval) on "
+        f"{short(card.parameters)} parameters. {_precision(network)}: top-1 {network.metric_percent:.2f} % "
+        f"({network.metric_low_percent:.2f} to {network.metric_high_percent:.2f} %, 95 % interval) on "
         f"{card.data.test_images:,} test images of {escaped(card.data.name)}, {significant(network.time_ms)} ms "
         "per image"
     )
@@ -98,8 +98,8 @@ def _numbers(card: ModelCard) -> str:
     networks += [("original", own) for own in card.original]
     rows: list[tuple[str, Callable[[CardNetwork], str]]] = [
         ("file", lambda own: own.path),
-        ("top-1, %", lambda own: f"{own.top1_percent:.2f}"),
-        ("its 95 % interval", lambda own: f"{own.top1_low_percent:.2f} to {own.top1_high_percent:.2f}"),
+        ("top-1, %", lambda own: f"{own.metric_percent:.2f}"),
+        ("its 95 % interval", lambda own: f"{own.metric_low_percent:.2f} to {own.metric_high_percent:.2f}"),
         ("latency, ms (median)", lambda own: significant(own.time_ms, 4)),
         (
             "10th to 90th percentile",
@@ -112,7 +112,7 @@ def _numbers(card: ModelCard) -> str:
         ),
         ("images/s, many at once", lambda own: significant(own.throughput_per_s, 4)),
         ("file size", lambda own: size(own.size_bytes)),
-        ("same top-1 as the torch module, %", lambda own: _or_dash(own.top1_agreement_percent, 2)),
+        ("same top-1 as the torch module, %", lambda own: _or_dash(own.agreement_percent, 2)),
         ("largest difference from it", lambda own: _or_dash(own.largest_difference, None)),
     ]
     heads = ("", *(f"{name} {_precision(own)}" for name, own in networks))
@@ -130,7 +130,7 @@ def _others(card: ModelCard) -> str:
             own.format,
             _precision(own),
             size(own.size_bytes),
-            _or_dash(own.top1_agreement_percent, 2),
+            _or_dash(own.agreement_percent, 2),
             _or_dash(own.largest_difference, None),
         )
         for own in card.others

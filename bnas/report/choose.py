@@ -22,7 +22,7 @@ def choose(
     """
     if not candidates:
         raise RunError("the front has no measured subnets to choose from; run `bnas search` again")
-    within = [c for c in candidates if reference_metric - c.top1_int8_percent < loss_points]
+    within = [c for c in candidates if reference_metric - c.metric_int8_percent < loss_points]
     most_accurate = min(candidates, key=_by_accuracy)
     return {
         "A": most_accurate,
@@ -36,7 +36,7 @@ def choice_notes(
 ) -> tuple[str, ...]:
     """What a reader has to know about the choice: B loses too much, names that mean the same subnet."""
     notes = []
-    loss = reference_metric - chosen["B"].top1_int8_percent
+    loss = reference_metric - chosen["B"].metric_int8_percent
     if loss >= loss_points:
         notes.append(
             f"No subnet of the front loses less than {loss_points:g} point{'s' * (loss_points != 1)} of"
@@ -52,8 +52,8 @@ def choice_notes(
 
 
 def _by_accuracy(candidate: Verified) -> tuple[float, float, str]:
-    return (-candidate.top1_int8_percent, candidate.latency_ms, candidate.config.digest)
+    return (-candidate.metric_int8_percent, candidate.latency_ms, candidate.config.digest)
 
 
 def _by_latency(candidate: Verified) -> tuple[float, float, str]:
-    return (candidate.latency_ms, -candidate.top1_int8_percent, candidate.config.digest)
+    return (candidate.latency_ms, -candidate.metric_int8_percent, candidate.config.digest)

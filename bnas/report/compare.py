@@ -84,7 +84,7 @@ def comparison_headline(runs: Sequence[Compared]) -> str:
     run, best = min(known, key=lambda own: own[1].latency_ms)
     return (
         f"Of {len(runs)} runs, {run.name} has the fastest subnet {best.name}: {significant(best.latency_ms)} ms at "
-        f"{best.top1_int8_percent:.2f} % top-1."
+        f"{best.metric_int8_percent:.2f} % top-1."
     )
 
 

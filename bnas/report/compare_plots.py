@@ -37,7 +37,7 @@ def fronts_plot(runs: Sequence[Named]) -> Figure:
                 "name": told,
                 "legendgroup": f"{number}",
                 "x": [p.latency_ms for p in measured],
-                "y": [p.top1_int8_percent for p in measured],
+                "y": [p.metric_int8_percent for p in measured],
                 "text": [f"<b>{escape(' '.join(p.names))}</b>" for p in measured],
                 "textposition": "top center",
                 "textfont": {"color": color, "size": 12},
@@ -98,7 +98,7 @@ def _look(number: int) -> tuple[str, str]:
 
 
 def _is_measured(point: FrontPoint) -> bool:
-    return point.latency_ms is not None and point.top1_int8_percent is not None
+    return point.latency_ms is not None and point.metric_int8_percent is not None
 
 
 def _bars(points: Sequence[FrontPoint], color: str) -> Figure:

@@ -152,7 +152,7 @@ def _foretold(point: FrontPoint) -> Shown:
 def _measured(point: FrontPoint | None) -> Shown:
     """What is known of a member of the front besides."""
     return {
-        "int8": point.top1_int8_percent if point else None,
+        "int8": point.metric_int8_percent if point else None,
         "measured": point.latency_ms if point else None,
         "p10": point.latency_p10_ms if point else None,
         "p90": point.latency_p90_ms if point else None,

@@ -49,8 +49,8 @@ def offs(report: Report) -> tuple[Off, ...]:
     pairs: dict[str, list[tuple[float, float]]] = {}
     for point in report.front:
         measured = dict(point.measured)
-        if point.top1_int8_percent is not None:
-            measured["top1_percent"] = point.top1_int8_percent
+        if point.metric_int8_percent is not None:
+            measured["top1_percent"] = point.metric_int8_percent
         if point.latency_ms is not None:
             measured["latency_ms"] = point.latency_ms
         foretold = {

@@ -13,7 +13,7 @@ LIMITED_AXES = {"latency_ms": "x", "top1_percent": "y"}
 def _heights(report: Report) -> list[float]:
     heights = [report.reference_val_fp32_percent, report.reference_val_int8_percent]
     heights += [p.metric_percent for p in report.front]
-    return heights + [p.top1_int8_percent for p in report.front if p.top1_int8_percent is not None]
+    return heights + [p.metric_int8_percent for p in report.front if p.metric_int8_percent is not None]
 
 
 def floor_of(report: Report) -> float:

@@ -94,8 +94,8 @@ def _lead(report: Report) -> str:
     original = report.reference
     return (
         f"The original network takes {significant(original.latency_fp32_ms)} ms as FP32 and "
-        f"{significant(original.latency_ms)} ms as INT8, at {original.top1_fp32_percent:.2f} % and "
-        f"{original.top1_int8_percent:.2f} % top-1. "
+        f"{significant(original.latency_ms)} ms as INT8, at {original.metric_fp32_percent:.2f} % and "
+        f"{original.metric_int8_percent:.2f} % top-1. "
         f"{len(report.evaluations)} subnets were evaluated, {_measured(report)} of the front’s "
         f"{len(report.front)} quantized and measured. "
         "A subnet’s loss is its INT8 top-1 against the FP32 original’s."
@@ -104,10 +104,10 @@ def _lead(report: Report) -> str:
 
 def _card(report: Report, subnet: SubnetReport) -> str:
     original = report.reference
-    gain = points(subnet.top1_int8_percent - original.top1_fp32_percent)
+    gain = points(subnet.metric_int8_percent - original.metric_fp32_percent)
     predicted = subnet.predicted_latency_ms
     pairs: tuple[tuple[str, str], ...] = (
-        ("Top-1 INT8", f"{subnet.top1_int8_percent:.2f} %"),
+        ("Top-1 INT8", f"{subnet.metric_int8_percent:.2f} %"),
         ("vs original", f"{gain} <small>pts</small>"),
         ("Images/s", short(subnet.throughput_per_s)),
         ("MACs", short(subnet.macs)),
@@ -151,7 +151,7 @@ def _role(report: Report, subnet: SubnetReport) -> str:
     """What the subnet was chosen for, on the validation images."""
     if subnet.name != "B":
         return {"A": "largest accuracy", "C": "smallest latency"}.get(subnet.name, "")
-    chosen = next((p.top1_int8_percent for p in report.front if "B" in p.names), None)
+    chosen = next((p.metric_int8_percent for p in report.front if "B" in p.names), None)
     if chosen is not None and report.reference_val_fp32_percent - chosen >= report.loss_points:
         return "smallest loss there is"
     return f"fastest under {report.loss_points:g} point{'s' * (report.loss_points != 1)} of loss"

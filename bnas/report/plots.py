@@ -53,7 +53,7 @@ def front_plot(report: Report) -> Figure:
         ),
         _markers(
             "front, measured (INT8 top-1)",
-            [(p.latency_ms, p.top1_int8_percent) for p in unnamed],
+            [(p.latency_ms, p.metric_int8_percent) for p in unnamed],
             {"color": "@measured", "size": 8},
             "%{y:.2f} % · %{x:.3g} ms measured",
             bars=[(p.latency_ms, p.latency_p10_ms, p.latency_p90_ms) for p in unnamed],
@@ -99,7 +99,7 @@ def prediction_plot(report: Report) -> Figure:
 
 
 def _measured(report: Report) -> list[FrontPoint]:
-    return [p for p in report.front if p.latency_ms is not None and p.top1_int8_percent is not None]
+    return [p for p in report.front if p.latency_ms is not None and p.metric_int8_percent is not None]
 
 
 def _markers(
@@ -161,7 +161,7 @@ def _joints(report: Report, explored: Explored) -> Figure:
     for point in _measured(report):
         numbers += [explored.number[point.config_digest]] * 3
         x += [point.predicted_latency_ms, point.latency_ms, None]
-        y += [point.metric_percent, point.top1_int8_percent, None]
+        y += [point.metric_percent, point.metric_int8_percent, None]
     line = {"color": "@joint", "width": 1}
     return {
         "type": "scatter",
@@ -191,7 +191,7 @@ def _badge(point: FrontPoint) -> Figure:
 def _chosen(point: FrontPoint, explored: Explored) -> Figure:
     trace = _markers(
         "",
-        [(point.latency_ms, point.top1_int8_percent)],
+        [(point.latency_ms, point.metric_int8_percent)],
         {},
         f"{escape(' and '.join(point.names))}: %{{y:.2f}} % · %{{x:.3g}} ms measured",
         bars=[(point.latency_ms, point.latency_p10_ms, point.latency_p90_ms)],

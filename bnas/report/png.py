@@ -81,7 +81,7 @@ def front(report: Report, axes: Axes) -> bool:
     )  # fmt: skip
     for own in measured:
         color = COLORS.get(own.names[0] if own.names else "measured", COLORS["measured"])
-        x, y = float(own.latency_ms or 0), float(own.top1_int8_percent or 0)
+        x, y = float(own.latency_ms or 0), float(own.metric_int8_percent or 0)
         axes.errorbar(
             x, y, xerr=_spread(own, x), fmt="none", ecolor=color, elinewidth=0.8, capsize=1.5, zorder=3
         )
@@ -195,7 +195,7 @@ def _dots(axes: Axes, points: Any, color: str, *, size: float, alpha: float, lab
 
 
 def _is_measured(point: FrontPoint) -> bool:
-    return point.latency_ms is not None and point.top1_int8_percent is not None
+    return point.latency_ms is not None and point.metric_int8_percent is not None
 
 
 def _spread(point: FrontPoint, median: float) -> list[list[float]] | None:

@@ -25,10 +25,10 @@ class Column:
 
 COLUMNS = (
     Column(
-        head=("top-1", "FP32 %"), title="Top-1 FP32, test images", cell=lambda s: f"{s.top1_fp32_percent:.2f}"
+        head=("top-1", "FP32 %"), title="Top-1 FP32, test images", cell=lambda s: f"{s.metric_fp32_percent:.2f}"
     ),
     Column(
-        head=("top-1", "INT8 %"), title="Top-1 INT8, test images", cell=lambda s: f"{s.top1_int8_percent:.2f}"
+        head=("top-1", "INT8 %"), title="Top-1 INT8, test images", cell=lambda s: f"{s.metric_int8_percent:.2f}"
     ),
     Column(
         head=("ms", "INT8"),

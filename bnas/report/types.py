@@ -20,8 +20,8 @@ class Verified:
     """
 
     config: SubnetConfig
-    top1_fp32_percent: float
-    top1_int8_percent: float
+    metric_fp32_percent: float
+    metric_int8_percent: float
     latency_ms: float
     predicted_latency_ms: float
     macs: int
@@ -61,8 +61,8 @@ class SubnetReport:
 
     name: str
     config: dict[str, int] = field(hash=False)
-    top1_fp32_percent: float
-    top1_int8_percent: float
+    metric_fp32_percent: float
+    metric_int8_percent: float
     latency_ms: float
     latency_fp32_ms: float
     latency_p10_ms: float
@@ -90,7 +90,7 @@ class FrontPoint:
     config_digest: str
     metric_percent: float
     predicted_latency_ms: float
-    top1_int8_percent: float | None = None
+    metric_int8_percent: float | None = None
     latency_ms: float | None = None
     latency_p10_ms: float | None = None
     latency_p90_ms: float | None = None

@@ -90,7 +90,7 @@ def headline(report: Report) -> str:
     subnet = headliner(report)
     if subnet is None:
         return "This run chose no subnets."
-    gain = subnet.top1_int8_percent - report.reference.top1_fp32_percent
+    gain = subnet.metric_int8_percent - report.reference.metric_fp32_percent
     size, more = f"{abs(gain):.2f}", "more" if gain > 0 else "less"
     accuracy = "the same top-1" if float(size) == 0 else f"{size} points {more} top-1"
     return (

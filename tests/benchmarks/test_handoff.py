@@ -14,7 +14,7 @@ ANY: Any = None
 
 def network(fp32: float, int8: float) -> dict[str, Deployed]:
     return {
-        kind: Deployed(top1_percent=percent, timing=ANY, throughput_per_s=1.0, size_bytes=1)
+        kind: Deployed(metric_percent=percent, timing=ANY, throughput_per_s=1.0, size_bytes=1)
         for kind, percent in (("fp32", fp32), ("int8", int8))
     }
 

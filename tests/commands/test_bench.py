@@ -52,7 +52,7 @@ def test_every_network_under_load(bench: Run) -> None:
     assert names == ["reference/fp32", "reference/int8", *(f"{name}/int8" for name in subnets)]
     for row in result.rows:  # the same artefacts on the same images, by another way
         name, _, kind = row.network.partition("/")
-        assert row.top1_percent == verified.networks[name][kind].top1_percent
+        assert row.top1_percent == verified.networks[name][kind].metric_percent
     report = json.loads((folder / "report.json").read_text())
     macs = {own["name"]: own["macs"] for own in [report["reference"], *report["subnets"]]}
     assert {name.partition("/")[0]: count for name, count in result.macs.items()} == macs

@@ -59,8 +59,8 @@ def test_every_number_is_that_of_its_source(there: Path, name: str) -> None:
     assert [own.name for own in card.networks] == ["int8", "fp32"]
     for own in card.networks:
         measured, artefact = verified["networks"][name][own.name], artefacts[name][own.name]
-        assert own.top1_percent == measured["top1_percent"]
-        assert own.top1_low_percent < own.top1_percent < own.top1_high_percent
+        assert own.metric_percent == measured["metric_percent"]
+        assert own.metric_low_percent < own.metric_percent < own.metric_high_percent
         for key in (
             "time_ms",
             "p10_ms",
@@ -81,7 +81,7 @@ def test_every_number_is_that_of_its_source(there: Path, name: str) -> None:
             "digest",
             "size_bytes",
             "largest_difference",
-            "top1_agreement_percent",
+            "agreement_percent",
         ):
             assert getattr(own, key) == artefact[key]
     report = plain("report.json")

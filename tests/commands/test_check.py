@@ -194,6 +194,6 @@ def test_the_networks_of_a_run_have_the_accuracy_that_verify_found(
     verified = json.loads((finished / "runs" / "mini" / "verified.json").read_text())["networks"]["A"]
     found = read_json(out, Checks).checks
     for each, kind in zip(found, ("int8", "fp32"), strict=True):
-        assert each.scores[0].percent == pytest.approx(verified[kind]["top1_percent"])
+        assert each.scores[0].percent == pytest.approx(verified[kind]["metric_percent"])
         assert all("is what guessing among 10 classes gives" in note for note in each.notes)
     assert found[1].compared_with == "subnets/A/int8.xml"

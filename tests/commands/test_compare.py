@@ -16,7 +16,7 @@ from bnas.run_folder import RunFolder
 
 def network(name: str, latency_ms: float, reference: SubnetReport | None = None) -> SubnetReport:
     return subnet_report(
-        name=name, config={"a.width": 8}, top1_fp32_percent=90.0, top1_int8_percent=89.0, latency_ms=latency_ms,
+        name=name, config={"a.width": 8}, metric_fp32_percent=90.0, metric_int8_percent=89.0, latency_ms=latency_ms,
         latency_p10_ms=latency_ms, latency_p90_ms=latency_ms, latency_fp32_ms=2.0, throughput_per_s=100.0, macs=10,
         parameters=10, size_bytes=10, command="", reference=reference,
     )  # fmt: skip

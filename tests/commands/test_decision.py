@@ -13,8 +13,8 @@ from bnas.space import SubnetConfig
 def member(width: int, predicted: dict[str, float], measured: dict[str, float]) -> Verified:
     return Verified(
         config=SubnetConfig({"width": width}),
-        top1_fp32_percent=90.0,
-        top1_int8_percent=89.0,
+        metric_fp32_percent=90.0,
+        metric_int8_percent=89.0,
         latency_ms=1.0,
         predicted_latency_ms=1.0,
         macs=1,

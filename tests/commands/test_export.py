@@ -104,8 +104,8 @@ def test_every_format_asked_for_is_written_beside_the_usual_ones_and_checked(pro
         assert path.name == (name if "." in name else f"{name}.xml")
         assert artefact.precision == ("int8" if name.startswith("int8") else "f32")
         assert artefact.preprocess == (NORMALISED if "u8" in name else None)
-        assert artefact.top1_agreement_percent is not None
-        assert artefact.top1_agreement_percent == 100 or artefact.precision == "int8"
+        assert artefact.agreement_percent is not None
+        assert artefact.agreement_percent == 100 or artefact.precision == "int8"
     folder = project.folder.path("subnets", "reference")
     kept = {file.name for artefact in found.values() for file in files_of(artefact)}
     assert {file.name for file in folder.iterdir()} == kept

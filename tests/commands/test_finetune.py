@@ -48,7 +48,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         project = open_project(Invocation(command="extract"))
         space = project.space
         told = Verified(
-            config=space.largest, top1_fp32_percent=0.0, top1_int8_percent=0.0, latency_ms=1.0,
+            config=space.largest, metric_fp32_percent=0.0, metric_int8_percent=0.0, latency_ms=1.0,
             predicted_latency_ms=1.0, macs=1, parameters=1,
         )  # fmt: skip
         front = ParetoFront(

@@ -65,9 +65,9 @@ def test_blocks_are_measured_judged_and_exported_in_the_precisions_that_were_cho
         assert sorted(stored_as_integers(searched / "subnets" / name / "int8.xml")) == sorted(expected)
         member = next(own for own in decision.members if own.config == config)
         network = prepare(searched / "subnets" / name / "int8.xml", project.config.hw)
-        assert evaluate(network.predict, project.data.val) == member.top1_int8_percent
+        assert evaluate(network.predict, project.data.val) == member.metric_int8_percent
         searched_as = next(own for own in decision.front.members if own.config == config)
-        assert searched_as.values["top1_percent"] == member.top1_int8_percent
+        assert searched_as.values["top1_percent"] == member.metric_int8_percent
     assert load_subnet(project, "A")(project.example).shape == (1, 10)
 
 

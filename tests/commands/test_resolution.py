@@ -67,9 +67,9 @@ def test_a_subnet_was_judged_on_images_of_its_size(run: Path) -> None:
     config = decision.chosen["C"]
     (member,) = (member for member in decision.members if member.config == config)
     subnet, images = load_subnet(project, "C").to(memory_format=torch.channels_last), project.data.val
-    assert evaluate(subnet, images, resolution=config["resolution"]) == member.top1_fp32_percent
+    assert evaluate(subnet, images, resolution=config["resolution"]) == member.metric_fp32_percent
     assert member.macs == costs(project.graph, project.space, config).macs
     int8 = read_json(run / "verified.json", Verification).networks["C"]["int8"]
     runner = prepare(run / "subnets" / "C" / "int8.xml", project.config.hw)
     test = project.data.test
-    assert evaluate(runner.predict, test, resolution=config["resolution"]) == int8.top1_percent
+    assert evaluate(runner.predict, test, resolution=config["resolution"]) == int8.metric_percent

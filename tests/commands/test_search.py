@@ -242,7 +242,7 @@ def test_four_objectives_on_two_kinds_of_hardware_under_a_constraint(
         names = {"top1_percent", "latency_ms", "throughput_per_s@cpu_throughput", "size_bytes"}
         assert set(member.measured) == names
         assert set(member.predicted) == {*names, "parameters"}
-        assert member.measured["top1_percent"] == member.top1_int8_percent
+        assert member.measured["top1_percent"] == member.metric_int8_percent
         assert member.measured["latency_ms"] == member.latency_ms
         assert member.measured["size_bytes"] == pytest.approx(member.predicted["size_bytes"], rel=0.5)
     for name in ("top1_percent", "latency_ms", "throughput_per_s@cpu_throughput", "size_bytes"):

@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     verified = [
         Verified(
-            config=config, top1_fp32_percent=top1, top1_int8_percent=top1, latency_ms=ms, predicted_latency_ms=ms - 0.25,
+            config=config, metric_fp32_percent=top1, metric_int8_percent=top1, latency_ms=ms, predicted_latency_ms=ms - 0.25,
             macs=1, parameters=1, measured={"top1_percent": top1, "latency_ms": ms},
         )
         for config, top1, ms in ((configs[0], 92.5, 3.5), (configs[2], 89.5, 1.5))

@@ -29,7 +29,7 @@ def test_onnxruntime_computes_what_the_module_computes(
 ) -> None:
     net, images = small_net(), patterns(batch or 3)
     artefact = export_verified(net, Onnx(batch=batch), tmp_path / "net.onnx", EXAMPLE, net, [patterns(8)])
-    assert (artefact.format, artefact.precision, artefact.top1_agreement_percent) == ("onnx", "f32", 100)
+    assert (artefact.format, artefact.precision, artefact.agreement_percent) == ("onnx", "f32", 100)
     assert artefact.size_bytes == (tmp_path / "net.onnx").stat().st_size
     model = onnx.load(artefact.path)
     size = model.graph.input[0].type.tensor_type.shape.dim[0]

@@ -24,7 +24,7 @@ def test_torch_itself_gets_the_same_from_the_file(tmp_path: Path, batch: int | N
     artefact = export_verified(
         net, TorchExport(batch=batch), tmp_path / "net.pt2", EXAMPLE, net, [patterns(8)]
     )
-    assert (artefact.format, artefact.precision, artefact.top1_agreement_percent) == (
+    assert (artefact.format, artefact.precision, artefact.agreement_percent) == (
         "torch_export",
         "f32",
         100,

@@ -19,7 +19,7 @@ EXAMPLE = torch.zeros(1, 3, 16, 16)
 def test_torch_itself_gets_the_same_from_the_file(tmp_path: Path, batch: int | None) -> None:
     net, images = small_net(), patterns(5)
     artefact = export_verified(net, TorchScript(batch=batch), tmp_path / "net.ts", EXAMPLE, net, [images])
-    assert (artefact.format, artefact.precision, artefact.top1_agreement_percent) == (
+    assert (artefact.format, artefact.precision, artefact.agreement_percent) == (
         "torchscript",
         "f32",
         100,

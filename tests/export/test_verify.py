@@ -46,8 +46,8 @@ def test_a_good_artefact_is_measured_against_the_module(net: nn.Module, artefact
     checked = verify(artefact, net, [patterns(5), patterns(3, seed=1)])
     assert checked.largest_difference is not None
     assert 0 < checked.largest_difference < 1e-5
-    assert checked.top1_agreement_percent == 100
-    assert replace(checked, largest_difference=None, top1_agreement_percent=None) == artefact
+    assert checked.agreement_percent == 100
+    assert replace(checked, largest_difference=None, agreement_percent=None) == artefact
 
 
 def test_the_difference_is_the_one_found_by_hand(net: nn.Module, artefact: Artefact) -> None:
@@ -61,7 +61,7 @@ def test_the_difference_is_the_one_found_by_hand(net: nn.Module, artefact: Artef
     assert checked.largest_difference == pytest.approx(
         np.abs(wanted - got).max() / np.abs(wanted).max(), rel=1e-4
     )
-    assert checked.top1_agreement_percent == 100 * np.mean(wanted.argmax(1) == got.argmax(1))
+    assert checked.agreement_percent == 100 * np.mean(wanted.argmax(1) == got.argmax(1))
 
 
 def test_an_artefact_of_another_network_is_refused(net: nn.Module, artefact: Artefact) -> None:
@@ -77,7 +77,7 @@ def test_an_int8_artefact_is_judged_by_agreement(net: nn.Module, artefact: Artef
     int8 = replace(artefact, precision="int8")
     with pytest.raises(ExportError, match=r"INT8 agrees .* on \d+\.\d % of 8 images; expected 90 %"):
         verify(int8, net, [patterns(8)], OpenVinoIR(min_agreement_percent=90))
-    agreement = verify(int8, net, [patterns(8)], OpenVinoIR(min_agreement_percent=0)).top1_agreement_percent
+    agreement = verify(int8, net, [patterns(8)], OpenVinoIR(min_agreement_percent=0)).agreement_percent
     assert agreement is not None
     assert agreement < 90
 
@@ -86,7 +86,7 @@ def test_outputs_that_are_no_classes_have_no_agreement(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
     artefact = export(net, OpenVinoIR(), tmp_path / "net.xml", EXAMPLE)
     checked = verify(artefact, net, [patterns(2)])
-    assert checked.top1_agreement_percent is None
+    assert checked.agreement_percent is None
     assert checked.largest_difference is not None
 
 
@@ -148,7 +148,7 @@ def test_a_wrong_artefact_is_never_where_a_good_one_belongs(
     assert list(tmp_path.iterdir()) == []
     good = export_verified(net, kind(), path, EXAMPLE, net, images)
     check_digest(good)
-    assert good.top1_agreement_percent == 100
+    assert good.agreement_percent == 100
     files = {file: file.read_bytes() for file in tmp_path.iterdir()}
     assert set(files) == set(files_of(good))
     with pytest.raises(ExportError, match="its outputs differ"):

@@ -67,8 +67,8 @@ def _network(name: str, share: float, top1: float, reference: SubnetReport | Non
     made = subnet_report(
         name=name,
         config={choice.name: choice.values[_index(share, choice)] for choice in CHOICES},
-        top1_fp32_percent=top1,
-        top1_int8_percent=top1 - 0.12,
+        metric_fp32_percent=top1,
+        metric_int8_percent=top1 - 0.12,
         latency_ms=latency,
         latency_p10_ms=latency * 0.98,
         latency_p90_ms=latency * 1.06,
@@ -122,7 +122,7 @@ def make_report() -> Callable[..., Report]:
                 config_digest=f"{i:016x}",
                 metric_percent=_top1(share),
                 predicted_latency_ms=1.62 * share * (1.03 - 0.06 * (i % 3 == 0)),
-                top1_int8_percent=_top1(share) - 0.1 - 0.05 * (i % 2),
+                metric_int8_percent=_top1(share) - 0.1 - 0.05 * (i % 2),
                 latency_ms=1.62 * share,
                 latency_p10_ms=1.62 * share * 0.98,
                 latency_p90_ms=1.62 * share * 1.06,
@@ -266,10 +266,10 @@ def card() -> Callable[[], ModelCard]:
         low, high = wilson(right, 2000)
         return CardNetwork(
             name=name, path=f"subnets/B/{name}.xml", format="openvino_ir", precision="int8" if name == "int8" else "f32",
-            digest="ab" * 32, size_bytes=123_456, top1_percent=right / 20, top1_low_percent=low, top1_high_percent=high,
+            digest="ab" * 32, size_bytes=123_456, metric_percent=right / 20, metric_low_percent=low, metric_high_percent=high,
             time_ms=time_ms, p10_ms=0.9 * time_ms, p90_ms=1.25 * time_ms, p99_ms=2 * time_ms, ratio=time_ms / 0.4,
             ratio_error_percent=0.7, converged=True, rounds=31, calls=837, throughput_per_s=5042.0,
-            largest_difference=0.38, top1_agreement_percent=97.2,
+            largest_difference=0.38, agreement_percent=97.2,
         )  # fmt: skip
 
     def make() -> ModelCard:
@@ -283,7 +283,7 @@ def card() -> Callable[[], ModelCard]:
             others=(
                 CardArtefact(
                     name="fp32.onnx", path="subnets/B/fp32.onnx", format="onnx", precision="f32", digest="ef" * 32,
-                    size_bytes=90_000, largest_difference=5.6e-7, top1_agreement_percent=100.0,
+                    size_bytes=90_000, largest_difference=5.6e-7, agreement_percent=100.0,
                 ),
             ),
             speedup_vs_int8=4.0, speedup_vs_fp32=12.0,

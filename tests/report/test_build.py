@@ -10,8 +10,8 @@ from bnas.report import Report, write_report
 
 KEYS = {
     "name",
-    "top1_fp32_percent",
-    "top1_int8_percent",
+    "metric_fp32_percent",
+    "metric_int8_percent",
     "latency_ms",
     "latency_fp32_ms",
     "throughput_per_s",

@@ -10,8 +10,8 @@ from bnas.space import SubnetConfig
 def verified(width: int, top1_int8: float, latency_ms: float) -> Verified:
     return Verified(
         config=SubnetConfig({"width": width}),
-        top1_fp32_percent=99.0,  # must play no part
-        top1_int8_percent=top1_int8,
+        metric_fp32_percent=99.0,  # must play no part
+        metric_int8_percent=top1_int8,
         latency_ms=latency_ms,
         predicted_latency_ms=100 - latency_ms,  # nor must this
         macs=width,

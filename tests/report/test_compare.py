@@ -21,7 +21,7 @@ EVIL = "<script>alert(1)</script>"
 
 def pair(make_report: Make) -> tuple[Compared, Compared]:
     report = make_report()
-    faster = replace(report.subnets[1], latency_ms=0.125, top1_int8_percent=90.5)
+    faster = replace(report.subnets[1], latency_ms=0.125, metric_int8_percent=90.5)
     other = make_report(run="other", subnets=(report.subnets[0], faster, report.subnets[2]))
     return (
         Compared(name="one", report=report, options={"name": "one", "seed": 0, "search.algorithm": "linas"}),

@@ -15,7 +15,7 @@ def test_every_run_has_a_colour_and_its_own_front(make_report: Make) -> None:
     data = comparison_figures([("a", report), ("b", other)])["fronts"]["data"]
     a, b = data[0], data[3]
     assert a["x"] == [p.latency_ms for p in report.front]  # ascending in this report
-    assert b["y"] == [p.top1_int8_percent for p in report.front[:4]]
+    assert b["y"] == [p.metric_int8_percent for p in report.front[:4]]
     assert a["text"].count("<b>B</b>") == 1
     assert (a["line"]["color"], b["line"]["color"]) == COLORS[:2]
     assert data[2]["x"] == [1.62]

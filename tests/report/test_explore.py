@@ -21,7 +21,7 @@ def test_every_subnet_is_there_once_and_the_original_last(make_report: Make) -> 
     assert own["indices"] == report.evaluations[member].indices
     assert (own["metric"], own["int8"]) == (
         report.front[member].metric_percent,
-        report.front[member].top1_int8_percent,
+        report.front[member].metric_int8_percent,
     )
     assert (own["low"], own["p10"]) == (
         report.evaluations[member].latency_low_ms,

@@ -100,7 +100,7 @@ def test_pointing_at_a_subnet_shows_it(page: Page, make_report: Make) -> None:
     told = shown(page)
     evaluated = report.evaluations[place]
     assert told["pairs"]["Top-1, search"] == f"{own.metric_percent:.2f} %"
-    assert told["pairs"]["Top-1, INT8"] == f"{own.top1_int8_percent:.2f} %"
+    assert told["pairs"]["Top-1, INT8"] == f"{own.metric_int8_percent:.2f} %"
     assert told["medians"][:2] == [f"{ms:.3f} ms" for ms in (evaluated.latency_ms, own.latency_ms)]
     assert told["pairs"]["MACs"].endswith(f"{round(100 * evaluated.macs / report.reference.macs)} %")
     ranges = (evaluated.latency_low_ms, evaluated.latency_high_ms), (own.latency_p10_ms, own.latency_p90_ms)
@@ -148,7 +148,7 @@ def test_a_box_selects_for_the_lines_and_the_table(page: Page, make_report: Make
     page.drag(left + 0.2 * width, top + 0.1 * height, left + 0.55 * width, top + 0.6 * height)
     page.until("document.querySelector('.count').textContent.includes(' of 160 ')")
     places = [(i, share(e.latency_ms, e.metric_percent)) for i, e in enumerate(report.evaluations)]
-    places += [(i, share(p.latency_ms, p.top1_int8_percent)) for i, p in enumerate(report.front)]
+    places += [(i, share(p.latency_ms, p.metric_int8_percent)) for i, p in enumerate(report.front)]
     inside = {i for i, (x, y) in places if 0.2 < x < 0.55 and 0.4 < y < 0.9}
     assert 5 < len(inside) < 150
     assert counts(page) == (f"{len(inside)} of 160 subnets", len(inside), len(inside))

@@ -47,6 +47,6 @@ def test_further_values_and_the_speed_of_the_machine(make_report: Make) -> None:
 
 
 def test_nothing_measured_nothing_said(make_report: Make) -> None:
-    unmeasured = tuple(replace(p, latency_ms=None, top1_int8_percent=None) for p in make_report().front)
+    unmeasured = tuple(replace(p, latency_ms=None, metric_int8_percent=None) for p in make_report().front)
     assert offs(make_report(front=unmeasured)) == ()
     assert offs(make_report(front=())) == ()

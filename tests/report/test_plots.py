@@ -24,12 +24,12 @@ def test_the_front_plot_holds_every_point_where_it_belongs(make_report):
     others = [p for p in report.front if not p.names]
     assert (measured["x"], measured["y"]) == (
         [p.latency_ms for p in others],
-        [p.top1_int8_percent for p in others],
+        [p.metric_int8_percent for p in others],
     )
     b = next(p for p in report.front if p.names == ("B",))
     assert (trace(figure, "subnet B")["x"], trace(figure, "subnet B")["y"]) == (
         [b.latency_ms],
-        [b.top1_int8_percent],
+        [b.metric_int8_percent],
     )
     int8, fp32 = trace(figure, "original, INT8"), trace(figure, "original, FP32")
     assert (int8["x"], int8["y"], fp32["x"], fp32["y"]) == ([1.62], [92.2], [4.87], [92.3])

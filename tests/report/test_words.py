@@ -49,16 +49,16 @@ def test_signed_differences():
 def test_the_headline_is_about_b(make_report):
     report = make_report()
     b = report.subnets[1]
-    loss = 92.1 - b.top1_int8_percent
+    loss = 92.1 - b.metric_int8_percent
     assert headline(report) == (
         f"Subnet B is 1.92× faster than the INT8 original and 5.78× faster than the FP32 original, "
         f"at {loss:.2f} points less top-1."
     )
-    better = replace(b, top1_int8_percent=92.4, speedup_vs_int8=0.5)
+    better = replace(b, metric_int8_percent=92.4, speedup_vs_int8=0.5)
     text = headline(make_report(subnets=(better,)))
     assert "2.00× slower than the INT8 original" in text
     assert text.endswith("at 0.30 points more top-1.")
-    assert headline(make_report(subnets=(replace(b, top1_int8_percent=92.1),))).endswith("at the same top-1.")
+    assert headline(make_report(subnets=(replace(b, metric_int8_percent=92.1),))).endswith("at the same top-1.")
 
 
 def test_without_b_the_first_subnet_speaks_and_without_subnets_nobody(make_report):
