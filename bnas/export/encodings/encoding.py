@@ -1,0 +1,87 @@
+"""An encoding: the grid of numbers that a tensor is quantized to; and a network together with all of its encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from bnas.errors import ExportError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Form = Literal["int", "float"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """The grid of the ONNX tensor `name`: `scale`·(`offset` + q) for q from 0 to `steps`, or float16.
+
+    `scale` and `offset` hold one number, or one for each channel along `axis`. `offset` is 0 or less, also where the
+    numbers are stored with a sign; zero is always on the grid. `symmetric`: about zero, as far as an odd number of steps
+    allows; `strict`: one step less, so that it is so exactly. `form` "float" is float16 and has none of these.
+    """
+
+    name: str
+    bits: int = 8
+    form: Form = "int"
+    symmetric: bool = False
+    strict: bool = False
+    scale: tuple[float, ...] = ()
+    offset: tuple[int, ...] = ()
+    axis: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are from the least number of the grid to the greatest."""
+        return 2**self.bits - (2 if self.strict else 1)
+
+    @property
+    def signed(self) -> bool:
+        """Whether numbers are stored with a sign: those of a grid about zero."""
+        return self.symmetric and any(self.offset)
+
+    def fake_quantized(self, x: Array) -> Array:
+        """`x` (float32), each number replaced by the nearest of the grid; halves go to the even one."""
+        if self.form == "float":
+            return x.astype(np.float16).astype(np.float32)
+        # float32 has too few digits for the numbers of grids of more than 24 bits
+        exact = np.float64 if self.bits > 24 else np.float32
+        scale, offset = (self._along(x, values).astype(exact) for values in (self.scale, self.offset))
+        numbers = np.clip(np.rint(x.astype(exact) / scale), offset, offset + exact(self.steps))
+        return (numbers * scale).astype(np.float32)
+
+    def _along(self, x: Array, values: tuple[float, ...]) -> Array:
+        shape = [1] * x.ndim
+        if self.axis is not None:
+            shape[self.axis] = -1
+        return np.reshape(np.asarray(values, dtype=np.float64), shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A network in FP32 and the encodings of its tensors, not yet written.
+
+    `network` is an `onnx.ModelProto`, `state` the state dict of the module it was made of. `activations` and
+    `parameters` hold the encodings, biases among the latter. `moved`: outputs of operations that only move or select
+    numbers, and the tensor whose encoding is theirs as well. `modules`: for each module whose output, or input, is one
+    tensor with an encoding, that tensor by "output" or "input". `images` were calibrated on; `options` is plain data of how.
+    """
+
+    network: Any = field(repr=False, compare=False)
+    state: Mapping[str, Tensor] = field(repr=False, compare=False)
+    activations: tuple[Encoding, ...]
+    parameters: tuple[Encoding, ...]
+    moved: Mapping[str, str]
+    modules: Mapping[str, Mapping[str, str]]
+    images: int
+    options: Any
+
+    def encoding(self, name: str) -> Encoding:
+        """That of the tensor called `name`. Raises ExportError when it has none."""
+        for encoding in (*self.activations, *self.parameters):
+            if encoding.name == name:
+                return encoding
+        raise ExportError(f"encodings: the tensor '{name}' has none")

@@ -1,0 +1,208 @@
+"""The three versions of an encodings file, as AIMET writes and reads them: Encoding to plain data and back.
+
+0.6.1 keys lists by tensor and gives minimum and maximum as well; 1.0.0 has records; 2.0.0 has records in the words of
+ONNX's QuantizeLinear, parameters and activations in one list, and none for float16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from bnas.errors import ExportError
+from bnas.export.encodings.encoding import Encoded, Encoding
+from bnas.version import __version__
+
+Version = Literal["0.6.1", "1.0.0", "2.0.0"]
+VERSIONS: tuple[Version, ...] = ("0.6.1", "1.0.0", "2.0.0")
+PRODUCER = {"package": "bnas", "version": __version__}
+
+
+def written(encoded: Encoded, version: Version) -> dict[str, Any]:
+    """The plain data of `<name>.encodings`, keyed by tensors of the ONNX network."""
+    if version == "2.0.0":
+        own = {encoding.name: encoding for encoding in encoded.activations}
+        moved = [
+            Encoding(**{**vars(own[source]), "name": name}) for name, source in encoded.moved.items()
+        ]  # runtimes that take this version want a record for these, too
+        integers = (x for x in (*encoded.parameters, *encoded.activations, *moved) if x.form == "int")
+        return {
+            "version": version,
+            "producer": PRODUCER,
+            "encodings": [_record_2(encoding) for encoding in integers],
+        }
+    shared = {
+        "version": version,
+        "producer": PRODUCER,
+        "excluded_layers": [],
+        "quantizer_args": quantizer_args(encoded.options),
+    }
+    if version == "1.0.0":
+        return {
+            **shared,
+            "activation_encodings": [_record_1(encoding) for encoding in encoded.activations],
+            "param_encodings": [_record_1(encoding) for encoding in encoded.parameters],
+        }
+    return {
+        **shared,
+        "activation_encodings": {x.name: _entries(x) for x in encoded.activations},
+        "param_encodings": {x.name: _entries(x) for x in encoded.parameters},
+    }
+
+
+def written_by_module(encoded: Encoded) -> dict[str, Any]:
+    """The plain data of `<name>_torch.encodings`: entries of 0.6.1, of activations by module.
+
+    Biases are left out, as modules have no quantizers for them, and what no single module makes.
+    """
+    own = {encoding.name: encoding for encoding in encoded.activations}
+    return {
+        "version": "0.6.1",
+        "producer": PRODUCER,
+        "excluded_layers": [],
+        "quantizer_args": quantizer_args(encoded.options),
+        "activation_encodings": {
+            path: {side: {"0": _entries(own[tensor])[0]} for side, tensor in sides.items()}
+            for path, sides in encoded.modules.items()
+        },
+        "param_encodings": {x.name: _entries(x) for x in encoded.parameters if x.name.endswith(".weight")},
+    }
+
+
+def quantizer_args(options: Any) -> dict[str, Any]:
+    """What the file says of how its encodings came about."""
+    schemes = {"tf": "min_max", "tf_enhanced": "post_training_tf_enhanced", "percentile": "post_training_percentile"}
+    return {
+        "activation_bitwidth": options["activation_bits"],
+        "param_bitwidth": options["weight_bits"],
+        "dtype": options["activation_form"],
+        "is_symmetric": options["weight_symmetry"] != "asymmetric",
+        "per_channel_quantization": options["per_channel"],
+        "quant_scheme": schemes[options["scheme"]],
+    }
+
+
+def read(data: Mapping[str, Any], parameters: Iterable[str] = ()) -> tuple[Encoding, ...]:
+    """The encodings in the plain data of a file of any of the three versions.
+
+    `parameters`: names of tensors whose encodings may differ along an axis, which the first two versions do not tell;
+    it is their first, or for those in a mapping the one it gives.
+
+    Raises:
+        ExportError: another version, or an entry that is none of it.
+    """
+    version = data.get("version")
+    axes = parameters if isinstance(parameters, Mapping) else dict.fromkeys(parameters, 0)
+    try:
+        if version == "2.0.0":
+            return tuple(_from_record_2(record) for record in data["encodings"])
+        if version == "1.0.0":
+            records = (*data["activation_encodings"], *data["param_encodings"])
+            return tuple(_from_record_1(record, axes) for record in records)
+        if version == "0.6.1":
+            entries = {**data["activation_encodings"], **data["param_encodings"]}
+            return tuple(_from_entries(name, own, axes) for name, own in entries.items())
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ExportError(f"an entry is not of version {version}: {type(error).__name__}: {error}") from error
+    raise ExportError(f"expected version {', '.join(VERSIONS)}, got {version!r}")
+
+
+def _entries(encoding: Encoding) -> list[dict[str, Any]]:
+    if encoding.form == "float":
+        return [{"bitwidth": encoding.bits, "dtype": "float"}]
+    return [
+        {
+            "bitwidth": encoding.bits,
+            "dtype": "int",
+            "is_symmetric": str(encoding.symmetric),
+            "max": scale * (offset + encoding.steps),
+            "min": scale * offset,
+            "offset": offset,
+            "scale": scale,
+        }
+        for scale, offset in zip(encoding.scale, encoding.offset, strict=True)
+    ]
+
+
+def _from_entries(name: str, entries: Sequence[Mapping[str, Any]], axes: Mapping[str, int]) -> Encoding:
+    first = entries[0]
+    if first["dtype"] == "float":
+        return Encoding(name=name, bits=int(first["bitwidth"]), form="float")
+    steps = round((first["max"] - first["min"]) / first["scale"])
+    return Encoding(
+        name=name,
+        bits=int(first["bitwidth"]),
+        symmetric=first["is_symmetric"] == "True",
+        strict=steps == 2 ** int(first["bitwidth"]) - 2,
+        scale=tuple(float(entry["scale"]) for entry in entries),
+        offset=tuple(int(entry["offset"]) for entry in entries),
+        axis=axes.get(name, 0) if len(entries) > 1 else None,
+    )
+
+
+def _record_1(encoding: Encoding) -> dict[str, Any]:
+    if encoding.form == "float":
+        return {"name": encoding.name, "dtype": "FLOAT", "bw": encoding.bits, "enc_type": "PER_TENSOR"}
+    return {
+        "name": encoding.name,
+        "dtype": "INT",
+        "bw": encoding.bits,
+        "is_sym": encoding.symmetric,
+        "scale": list(encoding.scale),
+        "offset": list(encoding.offset),
+        "enc_type": "PER_TENSOR" if encoding.axis is None else "PER_CHANNEL",
+    }
+
+
+def _from_record_1(record: Mapping[str, Any], axes: Mapping[str, int]) -> Encoding:
+    name = record["name"]
+    if record["dtype"] == "FLOAT":
+        return Encoding(name=name, bits=int(record["bw"]), form="float")
+    if record["enc_type"] not in ("PER_TENSOR", "PER_CHANNEL"):
+        raise ValueError(f"'{name}' is {record['enc_type']}; known are PER_TENSOR and PER_CHANNEL")
+    return Encoding(
+        name=name,
+        bits=int(record["bw"]),
+        symmetric=bool(record["is_sym"]),
+        strict=bool(record["is_sym"]) and record["offset"][0] == 1 - 2 ** (int(record["bw"]) - 1),
+        scale=tuple(map(float, record["scale"])),
+        offset=tuple(map(int, record["offset"])),
+        axis=axes.get(name, 0) if record["enc_type"] == "PER_CHANNEL" else None,
+    )
+
+
+def _record_2(encoding: Encoding) -> dict[str, Any]:
+    # y_zero_point counts from the least number that the type can hold: int8 from -128, uint8 from 0
+    bits = 32 if encoding.bits > 16 else encoding.bits
+    lowest = 2 ** (encoding.bits - 1) if encoding.signed else 0
+    zero = [-offset - lowest for offset in encoding.offset]
+    if encoding.strict:  # which the type cannot tell: -127 to 127 of int8
+        zero = [0] * len(zero)
+    record: dict[str, Any] = {
+        "name": encoding.name,
+        "output_dtype": f"{'' if encoding.signed else 'u'}int{bits}",
+        "y_scale": encoding.scale[0] if encoding.axis is None else list(encoding.scale),
+    }
+    if any(zero):
+        record["y_zero_point"] = zero[0] if encoding.axis is None else zero
+    if encoding.axis is not None:
+        record["axis"] = encoding.axis
+    return record
+
+
+def _from_record_2(record: Mapping[str, Any]) -> Encoding:
+    kind, scale = record["output_dtype"], record["y_scale"]
+    signed, bits = not kind.startswith("u"), int(kind.removeprefix("u").removeprefix("int"))
+    several = isinstance(scale, list)
+    scales = tuple(map(float, scale if several else [scale]))
+    zero = record.get("y_zero_point", 0)
+    zeros = zero if isinstance(zero, list) else [zero] * len(scales)
+    lowest = 2 ** (bits - 1) if signed else 0
+    return Encoding(
+        name=record["name"],
+        bits=bits,
+        symmetric=signed and not any(zeros),
+        scale=scales,
+        offset=tuple(-int(zero) - lowest for zero in zeros),
+        axis=int(record["axis"]) if several else None,
+    )
