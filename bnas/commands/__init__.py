@@ -54,6 +54,10 @@ COMMANDS: dict[str, Command] = {
         name="bench", help="the exported networks under load, in the scenarios of MLCommons LoadGen",
         run=_later("bench", "command"),
     ),
+    "data": Command(
+        name="data", help="prepare images with boxes from files you have: data openimages-mlperf …; downloads nothing",
+        run=_later("data", "command"),
+    ),
     "show": Command(
         name="show", help="a run, or a part: show space, latency, front, subnet A, diff A B, report",
         run=_later("show", "command"),

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from bnas.detection.targets import COLUMNS
 from bnas.errors import DataError
 
 if TYPE_CHECKING:
     from bnas.data.splits import Images
+
+_LABEL = 4  # the column of a box's class
 
 
 def check_images(images: Images, split: str = "training") -> None:
@@ -31,16 +34,23 @@ def check_images(images: Images, split: str = "training") -> None:
 
 
 def check_labels(labels: Any, classes: Sequence[str], indices: Sequence[int], split: str = "") -> None:
-    """Check that integer `labels` [n] of the images with `indices` are 0 to len(classes) - 1.
+    """Check that `labels` of the images with `indices` are 0 to len(classes) - 1.
 
-    Anything but a vector of integers (boxes, a teacher's soft labels) is left to those who made it.
+    They are integers [n], or boxes as `bnas.detection.packed` makes them; anything else (a teacher's soft
+    labels) is left to those who made it.
 
     Raises:
         DataError: a label is out of range; names the image, its label and what is allowed.
     """
-    if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
+    if not isinstance(labels, Tensor):
         return
-    wrong = (labels < 0) | (labels >= len(classes))
+    if labels.dim() == 3 and labels.shape[2] == COLUMNS:
+        labels = labels[:, :, _LABEL].amax(1)  # what is no box has a label below 0, also an image without boxes
+        wrong = labels >= len(classes)
+    elif labels.dim() == 1 and not labels.is_floating_point():
+        wrong = (labels < 0) | (labels >= len(classes))
+    else:
+        return
     if wrong.any():
         place = int(wrong.nonzero()[0])
         name = f"{split} split" if split else "split"

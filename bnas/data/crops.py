@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 
@@ -115,20 +116,30 @@ def random_crop(height: int, width: int, rng: np.random.Generator) -> tuple[int,
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """The image file in colour.
+def read_rgb(path: Path, data: bytes | None = None) -> Image.Image:
+    """The image file in colour; `data` are its bytes where it is a part of the file at `path`.
+
+    Grey levels of 16 bit become those of 8 bit next to them; an alpha channel is left out.
 
     Raises:
         DataError: the file is no readable image; names the file.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path if data is None else BytesIO(data)) as file:
+            if file.mode.startswith("I"):
+                return _of_8_bit(file).convert("RGB")
             if file.mode != "RGB":
                 return file.convert("RGB")
             file.load()
             return file  # without the copy that convert makes
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
+
+
+def _of_8_bit(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bit; Pillow's own conversion makes all above 255 white."""
+    levels = np.asarray(image).clip(0, 65535) / 257
+    return Image.fromarray(levels.round().astype(np.uint8))
 
 
 def normalise(image: Image.Image, out: np.ndarray) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bnas.data.augment import BINS
+from bnas.data.box_transforms import check_steps
 from bnas.data.checks import check_labels
 from bnas.errors import ConfigError, DataError
 
@@ -48,12 +49,16 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSplits:
-    """`train` to learn from, `val` for every decision of the search, `test` for the report alone."""
+    """`train` to learn from, `val` for every decision of the search, `test` for the report alone.
+
+    `calibration`, where there is a list of such images, are those that set the ranges of quantizers.
+    """
 
     name: str
     train: Images
     val: Images
     test: Images
+    calibration: Images | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,13 @@ class DataConfig:
     `rand_augment_magnitude` from 0 to 30. `batch_workers` is the number of threads that decode image files
     (0: one per core). `cache` is a folder where image files are kept decoded, 3.9 size² bytes each, so that
     they are decoded once: for small images.
+
+    Of images with boxes: `train_annotations` and `test_annotations` are files, `train_folder` and
+    `test_folder` the folders of their images, where they do not lie in `root` as the data set has them;
+    `test_names` are held out as the test split where no list says which; `calibration` is a list of image
+    files, one a line, or a folder of them. `box_augment` names what is done to training images beside `flip`
+    (see `BoxTransforms`). `one_class` makes every box one of this class. With `tile`, images are parts of
+    this many pixels a side, which for training begin every `tile_step` pixels (None: half a tile).
     """
 
     name: str = "embedded"
@@ -83,9 +95,19 @@ class DataConfig:
     rand_augment: int = field(default=0, metadata=_LATER)
     rand_augment_magnitude: int = field(default=9, metadata=_LATER)
     cache: str | None = field(default=None, metadata=_LATER)
+    train_annotations: str | None = field(default=None, metadata=_LATER)
+    train_folder: str | None = field(default=None, metadata=_LATER)
+    test_annotations: str | None = field(default=None, metadata=_LATER)
+    test_folder: str | None = field(default=None, metadata=_LATER)
+    test_names: tuple[str, ...] = field(default=(), metadata=_LATER)
+    calibration: str | None = field(default=None, metadata=_LATER)
+    box_augment: tuple[str, ...] = field(default=(), metadata=_LATER)
+    one_class: str | None = field(default=None, metadata=_LATER)
+    tile: int | None = field(default=None, metadata=_LATER)
+    tile_step: int | None = field(default=None, metadata=_LATER)
 
     def __post_init__(self) -> None:
-        least = {"size": 8, "val_images": 1, "train_images": 1, "test_images": 1}
+        least = {"size": 8, "val_images": 1, "train_images": 1, "test_images": 1, "tile": 8, "tile_step": 1}
         for option in fields(self):
             value, minimum = getattr(self, option.name), least.get(option.name, 0)
             if isinstance(value, int) and value < minimum:
@@ -98,6 +120,7 @@ class DataConfig:
             raise ConfigError(
                 f"rand_augment_magnitude: must be at most {BINS - 1}, got {self.rand_augment_magnitude}"
             )
+        check_steps(self.box_augment)
 
 
 def stratified(labels: Sequence[int] | np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -115,6 +138,20 @@ def stratified(labels: Sequence[int] | np.ndarray, count: int, rng: np.random.Ge
     ]
     chosen: np.ndarray = np.sort(np.concatenate([np.empty(0, int), *picked]))
     return chosen
+
+
+def drawn(n: int, count: int | None, option: str, config: DataConfig, *, place: int, spared: int = 0) -> np.ndarray:
+    """Ascending indices of `count` (None: all) of `n` images, of which `spared` must be left.
+
+    Raises:
+        DataError: more are asked for than there are.
+    """
+    if count is None:
+        return np.arange(n)
+    if count > n - spared:
+        raise DataError(f"data.{option}: at most {n - spared} in data.name={config.name}, got {count}")
+    rng = np.random.default_rng([config.split_seed, _SPLIT, place])
+    return np.sort(rng.permutation(n)[:count])
 
 
 def split_indices(
