@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bnas import progress
@@ -88,6 +89,11 @@ def bench(project: Project, config: LoadConfig) -> Bench:
         raise ConfigError(
             f"hw.name: '{hw.name}' runs {hw.backend} {hw.where}; bench runs OpenVINO here, as with --hw cpu"
         )
+    if config.accuracy and project.config.train.task != "classification":
+        progress.say(
+            f"bench: no accuracies: LoadGen's log of top-1 classes is not for {project.config.train.task}"
+        )
+        config = replace(config, accuracy=False)
     entries = _entries(project, config)
     hardware = detect(hw)
     same = (hardware.cpu, hardware.cpus, hardware.host, hardware.runtime_version)
@@ -141,6 +147,8 @@ def _usual(project: Project) -> tuple[str, ...]:
 
 def _images(project: Project, size: int | None, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
     images, labels = project.data.test.batch(list(indices))
+    if labels.ndim > 1:  # boxes: only the accuracy mode reads labels, and only classes
+        labels = labels.new_zeros(len(labels), dtype=torch.int64)
     return resized(images, size), labels
 
 

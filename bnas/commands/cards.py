@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bnas.accuracy import wilson
 from bnas.commands.decision import Decision
+from bnas.commands.evaluation import calibration_split, interval
 from bnas.commands.export_formats import normalisation_of
 from bnas.commands.extract import REFERENCE, SubnetFile, resolution
 from bnas.commands.project import PRETRAINED, SUPERNET, Project
@@ -29,7 +29,9 @@ from bnas.report.card import (
     ModelCard,
 )
 from bnas.report.card_text import card_markdown
+from bnas.report.words import label_of
 from bnas.space import SubnetConfig, costs, subnet_diff
+from bnas.train.task import TASKS, Task
 
 CARD = ("card.md", "card.json")
 # Of the whole run, besides the subnet's own files.
@@ -69,15 +71,15 @@ def model_card(
     whole = project.original_config
     subnet = file.config or whole
     own, original = costs(project.graph, project.space, subnet), costs(project.graph, project.space, whole)
-    images, size = len(data.test), resolution(project, name)
-    networks = _networks(verification, artefacts, name, images)
+    task, images, size = TASKS[config.train.task], len(data.test), resolution(project, name)
+    networks = _networks(verification, artefacts, name, task, images)
     reference = verification.networks[REFERENCE]
     time_ms = verification.networks[name]["int8"].timing.time_ms
     decision = read_json(folder.path("search", project.hw_folder, "front.json"), Decision)
     return ModelCard(
         run=config.name,
         name=name,
-        task=config.train.task,
+        task=task.name,
         model=to_plain(config.model),
         weights=origin_of_weights(project),
         config=None if file.config is None else dict(file.config.values),
@@ -89,7 +91,7 @@ def model_card(
         original_macs=original.macs,
         original_parameters=original.parameters,
         networks=networks,
-        original=() if file.config is None else _networks(verification, artefacts, REFERENCE, images),
+        original=() if file.config is None else _networks(verification, artefacts, REFERENCE, task, images),
         others=tuple(
             CardArtefact(**_facts(kind, artefact))
             for kind, artefact in artefacts[name].items()
@@ -108,6 +110,8 @@ def model_card(
         versions=versions(),
         options=to_plain(project.plain),
         notes=decision.notes,
+        metric=task.metric_name,
+        metric_label=label_of(task.metric_name),
     )
 
 
@@ -118,13 +122,17 @@ def _diff(project: Project, name: str, subnet: SubnetConfig) -> str:
 
 
 def _networks(
-    verification: Verification, artefacts: Mapping[str, Mapping[str, Artefact]], name: str, images: int
+    verification: Verification,
+    artefacts: Mapping[str, Mapping[str, Artefact]],
+    name: str,
+    task: Task,
+    images: int,
 ) -> tuple[CardNetwork, ...]:
     """Every verified file of the network called `name`, the INT8 one first; accuracies are on `images` images."""
     found = []
     for kind, deployed in verification.networks[name].items():
         artefact, timing = artefacts[name][kind], deployed.timing
-        low, high = wilson(round(deployed.metric_percent * images / 100), images)
+        low, high = interval(task, deployed.metric_percent, images)
         found.append(
             CardNetwork(
                 **_facts(kind, artefact),
@@ -141,6 +149,7 @@ def _networks(
                 rounds=timing.rounds,
                 calls=timing.calls,
                 throughput_per_s=deployed.throughput_per_s,
+                details=deployed.details,
             )
         )
     return tuple(sorted(found, key=lambda own: own.name != "int8"))
@@ -178,9 +187,10 @@ def _data(project: Project) -> CardData:
 def _calibration(project: Project, file: SubnetFile) -> Calibration:
     """As `quantize` and `extract` took the images; the original's batch norms are as training left them."""
     config, count = project.config, len(project.data.train)
+    split, images = calibration_split(project)
     return Calibration(
-        images=min(config.quantize.samples, count),
-        split="training",
+        images=min(config.quantize.samples, len(images)),
+        split=split,
         norm_images=None if file.config is None else min(config.train.recalibrate_images, count),
         quantizer=to_plain(config.quantize),
     )

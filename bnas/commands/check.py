@@ -111,7 +111,8 @@ def _tasks_of_run(project: Project, words: Sequence[str], count: int | None, bat
         )
     if project.config.train.task != "classification":
         raise ConfigError(
-            f"train.task: top-1 is for classification, this run's is {project.config.train.task}"
+            f"train.task: top-1 is for classification, this run's is {project.config.train.task}; what its networks "
+            "are worth on the test images tells: python -m bnas verify"
         )
     found = [(word, *_of_run(project, word)) for word in words]
     test = project.data.test

@@ -12,6 +12,7 @@ from bnas.commands.members import REFERENCE, Member, measured_members
 from bnas.commands.objectives import ANYWHERE, Foreknown, base_of
 from bnas.commands.project import Project
 from bnas.report import Verified, choice_notes, choose
+from bnas.report.words import label_of
 from bnas.search import Candidate, Constraint, ParetoFront
 from bnas.search.constraints import violation
 from bnas.space import SubnetConfig, costs
@@ -22,7 +23,7 @@ from bnas.train.task import TASKS
 class Decision:
     """`search/<hw>/front.json`: what the search found, and what was chosen by measuring it.
 
-    Accuracies are on the validation images. `members` are those of the front that were measured; `chosen`
+    The metric is on the validation images. `members` are those of the front that were measured; `chosen`
     maps A, B and C to configs; `notes` say what is unusual about the choice.
     """
 
@@ -38,7 +39,8 @@ def decide(project: Project, evaluation: Evaluation, front: ParetoFront, forekno
 
     Chosen are members that keep the search's constraints as measured, where there are such.
     """
-    config, metric = project.config, TASKS[project.config.train.task].metric_name
+    config, task = project.config, TASKS[project.config.train.task]
+    metric = task.metric_name
     searched = {own.config.digest: own for own in spread(front.members, config.front_size)}
     names = tuple(
         dict.fromkeys(
@@ -64,7 +66,7 @@ def decide(project: Project, evaluation: Evaluation, front: ParetoFront, forekno
         reference=reference,
         members=members,
         chosen={name: own.config for name, own in chosen.items()},
-        notes=(*choice_notes(chosen, *goal), *broken, *notes),
+        notes=(*choice_notes(chosen, *goal, metric_label=label_of(task.metric_name)), *broken, *notes),
     )
 
 

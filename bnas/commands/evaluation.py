@@ -9,16 +9,19 @@ from functools import cached_property
 from math import sqrt
 from pathlib import Path
 from platform import node
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bnas.accuracy import wilson
 from bnas.commands.project import SUPERNET, Project, open_run
 from bnas.data import Batch, Images, epoch_order
+from bnas.detection import completing, decoding_of
 from bnas.errors import RunError
 from bnas.export.artefact import digest_of
-from bnas.measure import prepare
+from bnas.measure import Runner, prepare
 from bnas.plain import digest
 from bnas.quantize import quantize
 from bnas.quantize.calibration import calibration_count
@@ -31,7 +34,7 @@ from bnas.supernet import Supernet, extract_subnet
 from bnas.train import evaluate, recalibrate, recalibration_batches
 from bnas.train.norms import device_of
 from bnas.train.precision import autocast
-from bnas.train.task import TASKS
+from bnas.train.task import TASKS, Task, top1_percent
 
 _SHARES = 7  # the place of this file among the search's users of the run's seed
 # Subnets whose batch norms are kept: for all images after a share of them, for other precisions.
@@ -105,14 +108,14 @@ class Evaluation:
                 del self._norms[next(iter(self._norms))]
             self._norms[of] = {name: buffer.clone() for name, buffer in subnet.named_buffers()}
 
-    def _quantized(self, subnet: nn.Module, config: SubnetConfig) -> Callable[[Tensor], Tensor]:
+    def _quantized(self, subnet: nn.Module, config: SubnetConfig) -> Callable[[Tensor], Any]:
         """What the quantized network answers to images, in the run's runtime."""
         project, size = self._project, resolution_of(config)
         example = resized(project.example, size)
         images = (resized(image, size) for image in self.quantization_images)
         own = precisions_of(project.graph, project.space, config)
         quantized = quantize(subnet, for_openvino(project.config.quantize), images, example, precisions=own)
-        return prepare(quantized, project.config.hw, example).predict
+        return answers(prepare(quantized, project.config.hw, example), subnet, example)
 
     def images(self, share: float = 1.0) -> Images:
         """A share of the validation images: the first of a random order that the run's seed fixes."""
@@ -144,14 +147,43 @@ class Evaluation:
         return order
 
 
+def answers(runner: Runner, module: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
+    """What a network in a runtime answers to images [n, C, H, W], as its task's metric takes it.
+
+    `module` is the same network in torch: of a detector it tells where the anchors are, for images of the size of
+    `example` [n, C, H, W].
+    """
+    if decoding_of(module) is None:
+        return runner.predict
+    complete = completing(module, example)
+    return lambda images: complete(runner.predict_all(images))
+
+
 def quantization_images(project: Project) -> list[Tensor]:
-    """Training images [1, C, H, W] on which quantizers see the ranges of activations."""
-    images, config = project.data.train, project.config.quantize
+    """Images [1, C, H, W] on which quantizers see the ranges of activations: of the data set's own list, if it has one,
+    else training images."""
+    images, config = calibration_split(project)[1], project.config.quantize
     count = calibration_count(config, len(images))
     adapted = getattr(config, "bn_adaptation_samples", None) or 0  # batch norms may want more than ranges do
     count = min(max(count, adapted), len(images))
     batch, _ = images.batch(epoch_order(len(images), project.config.seed, 0)[:count])
     return [batch[i : i + 1] for i in range(len(batch))]
+
+
+def calibration_split(project: Project) -> tuple[str, Images]:
+    """The split that `quantization_images` are of, and its name."""
+    own = project.data.calibration
+    return ("training", project.data.train) if own is None else ("calibration", own)
+
+
+def is_share(task: Task) -> bool:
+    """Whether the metric is a share of right answers, of which chance is known."""
+    return task.metric is top1_percent
+
+
+def interval(task: Task, percent: float, images: int) -> tuple[float | None, float | None]:
+    """The 95 % interval of the metric found on `images` images, which decided nothing; None where it is not known."""
+    return wilson(round(percent * images / 100), images) if is_share(task) else (None, None)
 
 
 def standard_error(percent: float, images: int, share: float) -> float:

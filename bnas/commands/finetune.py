@@ -11,6 +11,7 @@ from bnas.commands.quantize import subnet_names
 from bnas.errors import ConfigError, did_you_mean
 from bnas.files import write_json
 from bnas.report import Finetuned
+from bnas.report.words import label_of
 from bnas.space import resolution_of
 from bnas.supernet import extract_subnet
 from bnas.train import TASKS, evaluate, recalibrate, recalibration_batches
@@ -29,6 +30,7 @@ def finetune(project: Project) -> Made:
         ConfigError: `finetune.subnets` names one that the run has not.
     """
     config, data, leads = project.config.finetune, project.data, world().leads
+    task = TASKS[config.task]
     if leads:
         for file in (FINETUNED, GAIN):
             for path in project.folder.path("subnets").glob(f"*/{file}"):
@@ -59,20 +61,23 @@ def finetune(project: Project) -> Made:
             continue
         after = evaluate(module, data.val, task=config.task, resolution=size)
         better = is_better(config.task, before, after)
-        metric = TASKS[config.task].metric_name
-        gain = Finetuned(metric=metric, before=before, after=after, kept=better, images=len(data.val))
+        gain = Finetuned(
+            metric=task.metric_name, before=before, after=after, kept=better, images=len(data.val)
+        )
         made.append(f"subnets/{name}/{GAIN}")
         write_json(project.folder.path(made[-1]), gain)
         if better:
             made.append(f"subnets/{name}/{FINETUNED}")
             project.write_weights(module, made[-1])
         told.append(f"{name} {before:.2f} → {after:.2f} %{'' if better else ' (left as it was)'}")
-        progress.say(f"{name}: top-1 {before:.2f} % as extracted, {after:.2f} % fine-tuned")
+        progress.say(
+            f"{name}: {label_of(task.metric_name)} {before:.2f} % as extracted, {after:.2f} % fine-tuned"
+        )
     if not leads:
         return FOLLOWED
     return Made(
         paths=tuple(made),
-        line=f"top-1 on {len(data.val)} validation images: {', '.join(told)} → {place}",
+        line=f"{label_of(task.metric_name)} on {len(data.val)} validation images: {', '.join(told)} → {place}",
     )
 
 

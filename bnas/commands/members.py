@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas import progress
-from bnas.commands.evaluation import Evaluation
+from bnas.commands.evaluation import Evaluation, answers
 from bnas.commands.objectives import Foreknown, base_of, hardware_of, per_second
 from bnas.commands.project import Project
 from bnas.errors import BnasError, MeasureError
@@ -39,9 +39,10 @@ from bnas.plain import from_plain
 from bnas.quantize import quantize
 from bnas.quantize.in_openvino import for_openvino
 from bnas.report import LatencyReport
+from bnas.report.words import label_of
 from bnas.space import SubnetConfig, architecture, has_precisions, precisions_of, resized, resolution_of
 from bnas.supernet import extract_subnet
-from bnas.train import evaluate, recalibrate
+from bnas.train import TASKS, evaluate, recalibrate
 
 REFERENCE = "reference"  # the original network, which is measured beside the members
 MIDDLE = "middle"  # of the space: the reference of the latency campaign
@@ -108,7 +109,7 @@ def _here(
     step: Step,
 ) -> dict[str, Member]:
     """Accuracies, and what is asked for on the run's own hardware."""
-    hw, data = project.config.hw, project.data
+    hw, data, task = project.config.hw, project.data, TASKS[project.config.train.task]
     runners: dict[str, Runner] = {}
     accuracies: dict[str, tuple[float, float]] = {}
     deployed: dict[str, Network] = {}
@@ -123,11 +124,12 @@ def _here(
             module, for_openvino(project.config.quantize), images, example, precisions=precisions
         )
         runners[name] = runner = prepare(deployed[name], hw, example)
+        answered = answers(runner, module, example)
         accuracies[name] = (
-            evaluate(module.to(memory_format=torch.channels_last), data.val, resolution=size),
-            evaluate(runner.predict, data.val, resolution=size),
+            evaluate(module.to(memory_format=torch.channels_last), data.val, task=task.name, resolution=size),
+            evaluate(answered, data.val, task=task.name, resolution=size),
         )
-        step(note=f"INT8 top-1 {accuracies[name][1]:.2f} %")
+        step(note=f"INT8 {label_of(task.metric_name)} {accuracies[name][1]:.2f} %")
     runners[MIDDLE] = _middle(project, evaluation)
     with pinned(hw):
         timings = time_interleaved(runners, project.config.measure)

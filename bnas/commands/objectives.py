@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from bnas.commands.evaluation import is_share
 from bnas.commands.project import Project, check_can_be_reported
 from bnas.commands.transfer_source import MEASUREMENTS
 from bnas.errors import ConfigError, MeasureError, did_you_mean
@@ -17,7 +18,7 @@ from bnas.plain import digest
 from bnas.search import OBJECTIVES, SEARCHES, Objective, SearchConfig, objective, parse_constraints
 from bnas.search.objectives import check_objectives
 from bnas.space import SubnetConfig, layer_costs, layers_of, parameters_of
-from bnas.train.task import TASKS
+from bnas.train.task import TASKS, Task
 
 TIMED = ("latency_ms", "throughput_per_s")  # what a latency predictor tells
 ANYWHERE = ("macs", "parameters")  # facts, the same on any hardware
@@ -46,13 +47,20 @@ def hardware_of(name: str, project: Project) -> str:
 def check_search(project: Project) -> None:
     """Raise ConfigError for options that do not fit each other or the run, before anything slow is done."""
     check_can_be_reported(project.config.hw)
-    config, metric = project.config.search, TASKS[project.config.train.task].metric_name
-    known = [metric, *(name for name in OBJECTIVES if name != metric)]
+    config, task = project.config.search, TASKS[project.config.train.task]
+    metric, metrics = task.metric_name, {own.metric_name for own in TASKS.values()}
+    known = [metric, *(name for name in OBJECTIVES if name not in metrics)]
     for option, names in (
         ("objectives", config.objectives), ("constraints", config.constraints), ("preference", config.preference),
     ):  # fmt: skip
         for name in names:
+            _check_metric(f"search.{option}", name, task)
             _check_name(f"search.{option}", name, known, metric, project)
+    if config.screen < 1 and not is_share(task):
+        raise ConfigError(
+            f"search.screen: how far {metric} of {config.screen:g} of the images may be from that of all is not known; "
+            f"expected 1 with train.task={task.name}, got {config.screen:g}"
+        )
     objectives_of(config)
     try:
         parse_constraints(config.constraints)
@@ -79,6 +87,15 @@ def check_search(project: Project) -> None:
         raise ConfigError(
             f"search.preference: {config.algorithm} searches near a point, a value for each objective; none given for "
             f"{', '.join(missing)}, as in search.preference.{missing[0]}=NUMBER"
+        )
+
+
+def _check_metric(option: str, name: str, task: Task) -> None:
+    others = [own.name for own in TASKS.values() if own.metric_name == base_of(name) != task.metric_name]
+    if others:
+        raise ConfigError(
+            f"{option}: {base_of(name)} is of {' and '.join(others)}, this run's task is {task.name} (train.task): "
+            f"write {task.metric_name}"
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bnas import progress
 from bnas.commands.project import FOLLOWED, PRETRAINED, Made, Project
-from bnas.train import evaluate
+from bnas.report.words import label_of
+from bnas.train import TASKS, evaluate
 from bnas.train import pretrain as train_network
 from bnas.train.distributed import world
 
@@ -35,13 +36,14 @@ def pretrain(project: Project) -> Made:
         )
     if not leads:
         return FOLLOWED
-    top1_percent = evaluate(model, data.val)
+    task = TASKS[config.pretrain.task]
+    value = evaluate(model, data.val, task=task.name)
     project.write_weights(model, PRETRAINED)
     how = "trained here" if source is None else f"with the weights {source}"
     if source is not None and config.model.head == "new":
         how = f"trained on from {source}, with a new last layer"
     return Made(
         paths=(PRETRAINED,),
-        line=f"{config.model.name} {how}, top-1 {top1_percent:.2f} % on {len(data.val)} validation images → "
-        f"{project.folder.path(PRETRAINED)}",
+        line=f"{config.model.name} {how}, {label_of(task.metric_name)} {value:.2f} % on {len(data.val)} validation "
+        f"images → {project.folder.path(PRETRAINED)}",
     )

@@ -36,6 +36,7 @@ from bnas.report import (
 )
 from bnas.report.importance import importance_of
 from bnas.report.png import write_png
+from bnas.report.words import label_of
 from bnas.search import ParetoFront
 from bnas.space import SubnetConfig, costs, layer_costs
 from bnas.train.task import TASKS
@@ -47,6 +48,7 @@ IMPORTANT = 3  # values, whose importance is told, at most
 def report(project: Project) -> Made:
     """Gather the run's results, write them and print the table."""
     folder, place = project.folder, ("search", project.hw_folder)
+    task = TASKS[project.config.train.task]
     cards = write_cards(project)  # before the files of each subnet are listed
     decision = read_json(folder.path(*place, "front.json"), Decision)
     verification = read_json(folder.path("verified.json"), Verification)
@@ -57,7 +59,9 @@ def report(project: Project) -> Made:
     subnets = tuple(_row(project, name, decision, verification, reference) for name in decision.chosen)
     result = Report(
         run=project.config.name,
-        task=project.config.train.task,
+        task=task.name,
+        metric=task.metric_name,
+        metric_label=label_of(task.metric_name),
         dataset=project.data.name,
         reference=reference,
         subnets=subnets,
@@ -125,6 +129,7 @@ def _row(
         command=f'python -c \'import bnas; subnet = bnas.extract_subnet("{project.folder}", "{name}")\'',
         reference=reference,
         predicted_latency_ms=now * member.predicted_latency_ms,
+        details=int8.details,
     )
     return replace(row, files=_files(project, name), finetuned=_finetuned(project, name))
 

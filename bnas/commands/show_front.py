@@ -71,7 +71,7 @@ def asked(invocation: Invocation) -> tuple[Query, Invocation]:
             rest.append(word)
         else:
             raise ConfigError(
-                f"show front: expected limits and a count, as in: show front 'latency_ms<=5' 'top1_percent>=93' top=3; "
+                f"show front: expected limits and a count, as in: show front 'latency_ms<=5' 'macs<=3e8' top=3; "
                 f"got '{word}'"
             )
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bnas.commands.project import FOLLOWED, SUPERNET, Made, Project
+from bnas.report.words import label_of
 from bnas.supernet import extract_subnet
-from bnas.train import evaluate_subnet, recalibration_batches
+from bnas.train import TASKS, evaluate_subnet, recalibration_batches
 from bnas.train import train as train_supernet
 from bnas.train.distributed import world
 
@@ -12,6 +13,7 @@ from bnas.train.distributed import world
 def train(project: Project) -> Made:
     """Leave the trained super-network's weights in the run folder."""
     config, data = project.config, project.data
+    task = TASKS[config.train.task]
     supernet = project.supernet(trained=False)
     original = project.original()
     supernet.model.load_state_dict(original.state_dict())
@@ -29,11 +31,11 @@ def train(project: Project) -> Made:
     project.write_weights(supernet.trained, SUPERNET)
     batches = recalibration_batches(data.train, config.train.recalibrate_images, seed=config.seed)
     largest, smallest = (
-        evaluate_subnet(lambda c: extract_subnet(supernet, c), subnet, batches, data.val)
+        evaluate_subnet(lambda c: extract_subnet(supernet, c), subnet, batches, data.val, task=task.name)
         for subnet in (supernet.space.largest, supernet.space.smallest)
     )
     return Made(
         paths=(SUPERNET,),
-        line=f"super-network trained in {len(config.train.stages)} stages, top-1 of its largest subnet "
-        f"{largest:.2f} %, of its smallest {smallest:.2f} % → {project.folder.path(SUPERNET)}",
+        line=f"super-network trained in {len(config.train.stages)} stages, {label_of(task.metric_name)} of its "
+        f"largest subnet {largest:.2f} %, of its smallest {smallest:.2f} % → {project.folder.path(SUPERNET)}",
     )

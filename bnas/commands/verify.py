@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnas import progress
-from bnas.commands.extract import resolution
+from bnas.commands.evaluation import answers
+from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, subnet_names
 from bnas.export import Artefact, check_digest
 from bnas.files import read_json, write_json
 from bnas.measure import Hardware, Timing, detect, prepare, throughput_per_s, time_interleaved
 from bnas.measure.hardware import pinned
-from bnas.train import evaluate
+from bnas.report.words import label_of
+from bnas.space import resized
+from bnas.train import TASKS, evaluate
 
 THROUGHPUT_SECONDS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """One exported network on this machine: test accuracy, batch-1 latency and throughput."""
+    """One exported network on this machine: the task's metric on the test images, batch-1 latency and throughput.
+
+    `details`: what else the task tells of it, by name, as a detector's precision by the size of objects.
+    """
 
     metric_percent: float
     timing: Timing
     throughput_per_s: float
     size_bytes: int
+    details: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +45,10 @@ class Verification:
 
 def verify(project: Project) -> Made:
     """Measure what will be deployed, as it will be deployed. INT8 and FP32 run in turn, one block each."""
-    config, data = project.config, project.data
+    config, data, task = project.config, project.data, TASKS[project.config.train.task]
     artefacts = read_json(project.folder.path("subnets", "artefacts.json"), dict[str, dict[str, Artefact]])
     names = subnet_names(project)
+    modules = {name: load_subnet(project, name) for name in names}
     runners, accuracy, throughput = {}, {}, {}
     todo = [(name, kind) for name in names for kind in ("int8", "fp32")]
     with progress.bar("verify", total=2 * len(todo) + 1) as step:
@@ -49,8 +57,10 @@ def verify(project: Project) -> Made:
             check_digest(artefact)
             hw = replace(config.hw, precision="int8" if key[1] == "int8" else "f32")
             runners["/".join(key)] = runner = prepare(Path(artefact.path), hw)
-            accuracy[key] = evaluate(runner.predict, data.test, resolution=resolution(project, key[0]))
-            step(note=f"{key[0]} {key[1]} top-1 {accuracy[key]:.2f} %")
+            size = resolution(project, key[0])
+            answered = answers(runner, modules[key[0]], resized(project.example, size))
+            accuracy[key] = evaluate(answered, data.test, task=task.name, resolution=size)
+            step(note=f"{key[0]} {key[1]} {label_of(task.metric_name)} {accuracy[key]:.2f} %")
         with pinned(config.hw):
             timings = time_interleaved(runners, config.measure)
         step()

@@ -10,9 +10,9 @@ from bnas.load.rows import Comparison, LoadRow
 if TYPE_CHECKING:
     from rich.console import Console
 
+TOP1 = "top-1 %"
 HEAD = (
-    "scenario", "network", "samples/s", "±", "p50 ms", "p90 ms", "p99 ms", "valid", "top-1 %", "× FP32", "× INT8",
-    "÷ MACs",
+    "scenario", "network", "samples/s", "±", "p50 ms", "p90 ms", "p99 ms", "valid", TOP1, "× FP32", "× INT8", "÷ MACs",
 )  # fmt: skip
 WIDTH = 140
 
@@ -43,7 +43,7 @@ def lines_of(rows: Sequence[LoadRow], comparisons: Sequence[Comparison]) -> list
 def print_load(
     rows: Sequence[LoadRow], comparisons: Sequence[Comparison], console: Console | None = None
 ) -> None:
-    """Print the table, and LoadGen's reasons for what is not valid."""
+    """Print the table, and LoadGen's reasons for what is not valid. Without accuracies it has no column of them."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -51,13 +51,16 @@ def print_load(
 
     console = console or Console()
     table = Table(title="Under load (MLCommons LoadGen), medians over rounds", box=SIMPLE, padding=(0, 1))
-    for place, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if place < 2 else "right", no_wrap=True)
+    accurate = any(row.top1_percent is not None for row in rows)
+    shown = [place for place, name in enumerate(HEAD) if name != TOP1 or accurate]
+    for place in shown:
+        table.add_column(HEAD[place], justify="left" if place < 2 else "right", no_wrap=True)
     last = ""
     for line in lines_of(rows, comparisons):
         if last and line[0] != last:
             table.add_section()
-        table.add_row(*(Text(cell) for cell in ("" if line[0] == last else line[0], *line[1:])))
+        cells = ("" if line[0] == last else line[0], *line[1:])
+        table.add_row(*(Text(cells[place]) for place in shown))
         last = line[0]
     console.width = max(console.width, WIDTH)  # a narrow terminal wraps lines; no number is cut off
     console.print(table)

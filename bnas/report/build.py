@@ -29,6 +29,7 @@ def subnet_report(
     predicted_latency_ms: float | None = None,
     latency_fp32_p10_ms: float | None = None,
     latency_fp32_p90_ms: float | None = None,
+    details: Mapping[str, float] | None = None,
 ) -> SubnetReport:
     """A row of the report with its speed-ups against `reference`; without one it is the reference itself.
 
@@ -55,6 +56,7 @@ def subnet_report(
         command=command,
         latency_fp32_p10_ms=latency_fp32_p10_ms,
         latency_fp32_p90_ms=latency_fp32_p90_ms,
+        details=dict(details or {}),
     )
 
 

@@ -38,13 +38,14 @@ class CardArtefact:
 class CardNetwork(CardArtefact):
     """An artefact as it was verified: test accuracy, and latency in the interleaved run.
 
-    The accuracy is followed by its 95 % interval. `time_ms` is the median of all calls; `ratio` that to the INT8
-    original, round by round, and `ratio_error_percent` how far its 95 % interval goes to the farther side.
+    `metric_percent` is followed by its 95 % interval, None where none is known. `details`: what else the task tells of
+    it, by name, as a detector's precision by the size of objects. `time_ms` is the median of all calls; `ratio` that to
+    the INT8 original, round by round, and `ratio_error_percent` how far its 95 % interval goes to the farther side.
     """
 
     metric_percent: float
-    metric_low_percent: float
-    metric_high_percent: float
+    metric_low_percent: float | None
+    metric_high_percent: float | None
     time_ms: float
     p10_ms: float
     p90_ms: float
@@ -55,6 +56,14 @@ class CardNetwork(CardArtefact):
     rounds: int
     calls: int
     throughput_per_s: float
+    details: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def reach(self) -> float | None:
+        """Half the width of the interval, in points."""
+        if self.metric_low_percent is None or self.metric_high_percent is None:
+            return None
+        return (self.metric_high_percent - self.metric_low_percent) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +88,7 @@ class CardData:
 class Calibration:
     """What ranges of activations were taken from: `images` of the split `split`; and the quantizer's options.
 
-    `norm_images` of the same split gave the batch norms their statistics; None: those that training left were kept.
+    `norm_images` of the training split gave the batch norms their statistics; None: those that training left were kept.
     """
 
     images: int
@@ -126,6 +135,7 @@ class ModelCard:
     shape: channels, height and width of the images that this network takes.
     made_by, rebuilt_by: command lines. options: the run's, all of them, as in config.yaml.
     hardware: that of verified.json. timing: the options that it was timed with. versions: of packages, by name.
+    metric, metric_label: what the task is judged by, its unit included, and what people call that.
     """
 
     run: str
@@ -157,6 +167,8 @@ class ModelCard:
     versions: Mapping[str, str] = field(hash=False)
     options: Mapping[str, Any] = field(hash=False)
     notes: tuple[str, ...] = ()
+    metric: str = "top1_percent"
+    metric_label: str = "top-1"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -173,11 +185,17 @@ def _limits(card: ModelCard) -> tuple[str, ...]:
             f"The data set is small: {data.train_images:,} training images of {len(data.classes)} classes at {size} "
             "pixels. What a subnet loses, or gains, may be otherwise on a larger or harder one."
         )
-    reach = max((own.metric_high_percent - own.metric_low_percent) / 2 for own in card.networks)
-    told.append(
-        f"Accuracies are on {data.test_images:,} test images and known to about ±{reach:.1f} points; "
-        "networks that differ by less cannot be told apart by them alone."
-    )
+    known = [own.reach for own in card.networks if own.reach is not None]
+    if known:
+        told.append(
+            f"Accuracies are on {data.test_images:,} test images and known to about ±{max(known):.1f} points; "
+            "networks that differ by less cannot be told apart by them alone."
+        )
+    else:
+        told.append(
+            f"How far {card.metric_label} on {data.test_images:,} test images is from that on many more is not known: "
+            "small differences between networks may be chance."
+        )
     told.append(
         "Latencies are of the one machine above, with nothing else on it, and hold for no other; "
         "python -m bnas verify --force measures them anew on yours."

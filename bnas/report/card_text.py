@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from bnas.report.card import CardArtefact, CardNetwork, Command, ModelCard
-from bnas.report.words import faster, short, significant, size
+from bnas.report.words import faster, quantity_name, short, significant, size
 
 CLASSES = 20  # that are listed by name
+_AGREEMENT = "agreement with the torch module, %"
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~$&])")
 _AT_START = re.compile(r"^([-+#=]|\d+(?=[.)]))")  # of a line these begin a list or a heading
 
@@ -66,14 +68,18 @@ def _summary(card: ModelCard) -> str:
     told = (
         f"{escaped(card.model.get('name'))} for {len(card.data.classes)} classes of images of "
         f"{'×'.join(map(str, card.shape))} (channels, height, width), {short(card.macs)} MACs, "
-        f"{short(card.parameters)} parameters. {_precision(network)}: top-1 {network.metric_percent:.2f} % "
-        f"({network.metric_low_percent:.2f} to {network.metric_high_percent:.2f} %, 95 % interval) on "
+        f"{short(card.parameters)} parameters. {_precision(network)}: "
+        f"{escaped(card.metric_label)} {network.metric_percent:.2f} %{_in_brackets(network)} on "
         f"{card.data.test_images:,} test images of {escaped(card.data.name)}, {significant(network.time_ms)} ms "
         "per image"
     )
     if not card.original:
         return f"{told}."
     return f"{told}: {faster(card.speedup_vs_int8)} the INT8 original, {faster(card.speedup_vs_fp32)} the FP32 one."
+
+
+def _in_brackets(network: CardNetwork) -> str:
+    return "" if network.reach is None else f" ({_interval(network)} %, 95 % interval)"
 
 
 def _architecture(card: ModelCard) -> str:
@@ -96,10 +102,12 @@ def _with_options(model: Mapping[str, Any]) -> str:
 def _numbers(card: ModelCard) -> str:
     networks = [(escaped(card.name), own) for own in card.networks]
     networks += [("original", own) for own in card.original]
+    details = dict.fromkeys(name for _, own in networks for name in own.details)
     rows: list[tuple[str, Callable[[CardNetwork], str]]] = [
         ("file", lambda own: own.path),
-        ("top-1, %", lambda own: f"{own.metric_percent:.2f}"),
-        ("its 95 % interval", lambda own: f"{own.metric_low_percent:.2f} to {own.metric_high_percent:.2f}"),
+        (f"{card.metric_label}, %", lambda own: f"{own.metric_percent:.2f}"),
+        ("its 95 % interval", _interval),
+        *((quantity_name(name), partial(_detail, name)) for name in details),
         ("latency, ms (median)", lambda own: significant(own.time_ms, 4)),
         (
             "10th to 90th percentile",
@@ -112,7 +120,7 @@ def _numbers(card: ModelCard) -> str:
         ),
         ("images/s, many at once", lambda own: significant(own.throughput_per_s, 4)),
         ("file size", lambda own: size(own.size_bytes)),
-        ("same top-1 as the torch module, %", lambda own: _or_dash(own.agreement_percent, 2)),
+        (_AGREEMENT, lambda own: _or_dash(own.agreement_percent, 2)),
         ("largest difference from it", lambda own: _or_dash(own.largest_difference, None)),
     ]
     heads = ("", *(f"{name} {_precision(own)}" for name, own in networks))
@@ -122,7 +130,7 @@ def _numbers(card: ModelCard) -> str:
 
 
 def _others(card: ModelCard) -> str:
-    checked = ("same top-1 as the torch module, %", "largest difference from it")
+    checked = (_AGREEMENT, "largest difference from it")
     heads = ("further file", "format", "precision", "size", *checked)
     rows = (
         (
@@ -136,6 +144,16 @@ def _others(card: ModelCard) -> str:
         for own in card.others
     )
     return _table(heads, rows)
+
+
+def _interval(network: CardNetwork) -> str:
+    if network.metric_low_percent is None or network.metric_high_percent is None:
+        return "–"
+    return f"{network.metric_low_percent:.2f} to {network.metric_high_percent:.2f}"
+
+
+def _detail(name: str, network: CardNetwork) -> str:
+    return _or_dash(network.details.get(name), 2)
 
 
 def _or_dash(value: float | None, digits: int | None) -> str:
@@ -181,7 +199,8 @@ def _calibration(card: ModelCard) -> str:
     own = card.calibration
     told = f"INT8 ranges are of {own.images:,} images of the {own.split} split."
     if own.norm_images is not None:
-        told += f" Batch norms have their statistics from {own.norm_images:,} images of it."
+        of = "it" if own.split == "training" else "the training split"
+        told += f" Batch norms have their statistics from {own.norm_images:,} images of {of}."
     options = block(json.dumps(own.quantizer, indent=1, ensure_ascii=False), "json")
     return f"{told} The quantizer's options:\n\n{options}"
 

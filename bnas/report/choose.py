@@ -13,8 +13,8 @@ def choose(
 ) -> dict[str, Verified]:
     """A: largest accuracy; B: fastest that loses less than `loss_points`; C: smallest latency.
 
-    Accuracy is INT8 top-1, loss is against `reference_metric`, the original's top-1 in percent on the same
-    images. Where no candidate loses so little, B is the one that loses least. One subnet may get several
+    Accuracy is the metric of the INT8 network, loss is against `reference_metric`, the original's in percent on the
+    same images. Where no candidate loses so little, B is the one that loses least. One subnet may get several
     names; `choice_notes` says so. Ties go to the better other value, then to the smaller digest.
 
     Raises:
@@ -32,7 +32,11 @@ def choose(
 
 
 def choice_notes(
-    chosen: Mapping[str, Verified], reference_metric: float, loss_points: float = 1.0
+    chosen: Mapping[str, Verified],
+    reference_metric: float,
+    loss_points: float = 1.0,
+    *,
+    metric_label: str = "top-1",
 ) -> tuple[str, ...]:
     """What a reader has to know about the choice: B loses too much, names that mean the same subnet."""
     notes = []
@@ -40,7 +44,7 @@ def choice_notes(
     if loss >= loss_points:
         notes.append(
             f"No subnet of the front loses less than {loss_points:g} point{'s' * (loss_points != 1)} of"
-            f" top-1 on the validation images; B is the one that loses least, {loss:.2f} points."
+            f" {metric_label} on the validation images; B is the one that loses least, {loss:.2f} points."
         )
     named: dict[str, list[str]] = {}
     for name, verified in chosen.items():

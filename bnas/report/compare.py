@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from bnas.files import write_text
-from bnas.report.compare_plots import comparison_figures
+from bnas.report.compare_plots import comparison_figures, metric_of
 from bnas.report.html import notes_box
 from bnas.report.sections import plot_section, rows_table, sections_page
 from bnas.report.table import columns
 from bnas.report.types import Report, SubnetReport
-from bnas.report.words import headliner, significant
+from bnas.report.words import first_word, headliner, significant
 
 SHOWN_CHARACTERS = 60  # of an option's value
 
@@ -50,7 +50,7 @@ def comparison_page(runs: Sequence[Compared]) -> str:
     figures = comparison_figures([(run.name, run.report) for run in runs])
     sections = [
         notes_box(comparison_notes(runs)),
-        plot_section("fronts", "Fronts", _FRONTS, "tall", level=2),
+        plot_section("fronts", "Fronts", _FRONTS.format(_metric(runs)), "tall", level=2),
         _chosen(runs),
         plot_section("progress", "Progress of the searches", _PROGRESS, "small", level=2)
         if "progress" in figures
@@ -69,7 +69,7 @@ def comparison_page(runs: Sequence[Compared]) -> str:
 
 
 _FRONTS = (
-    "Top-1 on the validation images against latency at batch 1. Filled: INT8 as measured, from the 10th to the 90th "
+    "{} on the validation images against latency at batch 1. Filled: INT8 as measured, from the 10th to the 90th "
     "percentile; hollow: members that were not measured, as the search saw them; diamonds: original networks, INT8. "
     "Click a name in the legend to hide a run."
 )
@@ -84,7 +84,7 @@ def comparison_headline(runs: Sequence[Compared]) -> str:
     run, best = min(known, key=lambda own: own[1].latency_ms)
     return (
         f"Of {len(runs)} runs, {run.name} has the fastest subnet {best.name}: {significant(best.latency_ms)} ms at "
-        f"{best.metric_int8_percent:.2f} % top-1."
+        f"{best.metric_int8_percent:.2f} % {run.report.metric_label}."
     )
 
 
@@ -92,13 +92,22 @@ def comparison_notes(runs: Sequence[Compared]) -> tuple[str, ...]:
     """What a reader has to know before comparing: other images, other machines, other tasks."""
     reports = [run.report for run in runs]
     told = []
-    if len({(own.dataset, own.task, own.report_images) for own in reports}) > 1:
+    if len({own.metric for own in reports}) > 1:
+        labels = " and ".join(dict.fromkeys(own.metric_label for own in reports))
+        told.append(
+            f"These runs are judged by different metrics, {labels}: their accuracies cannot be compared."
+        )
+    elif len({(own.dataset, own.task, own.report_images) for own in reports}) > 1:
         told.append("These runs are on different data: their accuracies cannot be compared.")
     if len({str(own.hardware.get("cpu")) for own in reports}) > 1:
         told.append("These runs were measured on different processors.")
     if len({str(own.protocol.get("threads")) for own in reports}) > 1:
         told.append("These runs were measured with different numbers of threads.")
     return tuple(told)
+
+
+def _metric(runs: Sequence[Compared]) -> str:
+    return first_word(metric_of([run.report for run in runs]))
 
 
 def _lead(runs: Sequence[Compared]) -> str:
@@ -111,18 +120,21 @@ def _lead(runs: Sequence[Compared]) -> str:
 
 def _chosen(runs: Sequence[Compared]) -> str:
     """The chosen subnets of all runs and their originals, with the columns of a run's own table."""
-    widest = max((columns(run.report) for run in runs), key=len)
-    heads = ("network", *("\n".join(filter(None, column.head)) for column in widest))
+    label = metric_of([run.report for run in runs])
+    every = {
+        own.title: own for run in runs for own in columns(replace(run.report, metric_label=label))
+    }.values()
+    heads = ("network", *("\n".join(filter(None, column.head)) for column in every))
     rows: list[tuple[str, ...]] = []
     marked: list[int] = []
     for run in runs:
         for subnet in (*run.report.subnets, run.report.reference):
             if subnet is run.report.reference:
                 marked.append(len(rows))
-            rows.append((_row_name(run, subnet), *(column.cell(subnet) for column in widest)))
+            rows.append((_row_name(run, subnet), *(column.cell(subnet) for column in every)))
     return _section(
         "The chosen subnets",
-        "Top-1 on test images; faster: than the original network of the same run.",
+        f"{_metric(runs)} on test images; faster: than the original network of the same run.",
         rows_table(heads, rows, marked=marked),
     )
 

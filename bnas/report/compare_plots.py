@@ -74,8 +74,17 @@ def fronts_plot(runs: Sequence[Named]) -> Figure:
                 "hovertemplate": f"{told}, original INT8: %{{y:.2f}} % · %{{x:.3g}} ms<extra></extra>",
             },
         ]
-    layout = layout_style(axis_style("latency, ms, batch 1"), axis_style("top-1, validation images, %"))
+    layout = layout_style(
+        axis_style("latency, ms, batch 1"),
+        axis_style(f"{metric_of([own for _, own in runs])}, validation images, %"),
+    )
     return {"data": data, "layout": layout}
+
+
+def metric_of(reports: Sequence[Report]) -> str:
+    """What all reports judge by; `metric` where that differs."""
+    labels = {report.metric_label for report in reports}
+    return labels.pop() if len(labels) == 1 else "metric"
 
 
 def progress_plot(runs: Sequence[Named]) -> Figure:

@@ -5,8 +5,8 @@ function evaluationsTable(board) {
   const percent = (_, x) => `${x.toFixed(2)} %`, ms = (_, x) => `${significant(x)} ms`, count = (_, x) => short(x);
   const columns = [
     ["subnet", (own, id) => id, nameOf],
-    ["top-1, search", (own) => own.metric, percent],
-    ["top-1, INT8", (own) => own.int8, percent],
+    [`${explored.metric}, search`, (own) => own.metric, percent],
+    [`${explored.metric}, INT8`, (own) => own.int8, percent],
     ["predicted", (own) => own.latency, ms],
     ["error bar", (own) => own.high && own.high - own.low, (id) => `${significant(subnets[id].low)}–${significant(subnets[id].high)}`],
     ["measured", (own) => own.measured, ms],

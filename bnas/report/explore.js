@@ -26,7 +26,7 @@ const nameOf = (id) => {
 };
 
 const VALUES = {
-  metric: { label: "Top-1", sign: "≥", of: metricOf, text: (x) => `${x.toFixed(2)} %`, keeps: (x, at) => x >= at },
+  metric: { label: explored.metric_first, sign: "≥", of: metricOf, text: (x) => `${x.toFixed(2)} %`, keeps: (x, at) => x >= at },
   latency: { label: "Latency", sign: "≤", of: latencyOf, text: (x) => `${significant(x)} ms`, keeps: (x, at) => x <= at },
   macs: { label: "MACs", sign: "≤", of: (own) => own.macs, text: short, keeps: (x, at) => x <= at },
 };
@@ -153,8 +153,8 @@ function showSubnet(id) {
   const fixed = id === view.pinned;
   const note = fixed ? (id === explored.pinned ? "hover another" : "pinned") : "click to pin";
   const pairs = [
-    ["Top-1, search", own.metric == null ? null : `${own.metric.toFixed(2)} %`],
-    ["Top-1, INT8", own.int8 == null ? null : `${own.int8.toFixed(2)} %`],
+    [`${explored.metric_first}, search`, own.metric == null ? null : `${own.metric.toFixed(2)} %`],
+    [`${explored.metric_first}, INT8`, own.int8 == null ? null : `${own.int8.toFixed(2)} %`],
     ["MACs", own.macs == null ? null : short(own.macs), whole.macs && own.macs && `${Math.round((100 * own.macs) / whole.macs)} %`],
     ["Images", own.share < 1 ? `${Math.round(100 * own.share)} %` : null],
     ...Object.entries(own.values).map(([name, x]) => [explored.names[name], short(x)]),

@@ -10,7 +10,7 @@ from typing import Any
 from bnas.report.choices import label_of, ordered_stages, shares_of, stages_of, value_words, without_effect
 from bnas.report.importance import ranked
 from bnas.report.types import EvaluationPoint, FrontPoint, Report, SubnetReport
-from bnas.report.words import headliner, quantity_name
+from bnas.report.words import first_word, headliner, quantity_name
 
 AXES = 12  # choices that parallel coordinates show, at most
 LINES = 1500  # subnets that they show, at most
@@ -82,6 +82,8 @@ class Explored:
             "axes": [place for place, choice in enumerate(choices) if choice.name in order],
             "lines": LINES,
             "pinned": next(chosen, self.original),
+            "metric": self.report.metric_label,
+            "metric_first": first_word(self.report.metric_label),
             "names": {name: quantity_name(name) for own in self.subnets for name in own["values"]},
         }
 

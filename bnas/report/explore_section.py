@@ -115,7 +115,8 @@ def off_table(report: Report) -> str:
         return ""
     return (
         '<section><h2>How far off the search was</h2><p class="caption">Its values of the front’s measured members '
-        "against the measurements, in per cent of these or in points. The search saw top-1 before INT8.</p>"
+        "against the measurements, in per cent of these or in points. "
+        f"The search saw {escape(report.metric_label)} before INT8.</p>"
         f'<div class="scroll" tabindex="0">{rows_table(OFF_HEADS, rows)}</div></section>'
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bnas.rank import kendall_tau
 from bnas.report.types import FrontPoint, Report
-from bnas.report.words import points, quantity_name
+from bnas.report.words import in_points, points, quantity_name
 
 EXACT = {"macs", "parameters"}  # nothing is predicted of them
 MIN_RANKED = 3  # members, of which an order can be told
@@ -34,33 +34,30 @@ class Off:
         return "pts" if in_points(self.value) else "%"
 
 
-def in_points(value: str) -> bool:
-    """Whether differences of this value are told in points, as it is a percentage itself."""
-    return value.partition("@")[0].endswith("_percent")
-
-
 def foretold_ms(point: FrontPoint) -> float:
     """Its predicted latency: at the speed that the machine had when it was measured, where that is known."""
     return point.predicted.get("latency_ms", point.predicted_latency_ms)
 
 
 def offs(report: Report) -> tuple[Off, ...]:
-    """Of every value that the search had and that was measured: accuracy before and after INT8, latency, the rest."""
+    """Of every value that the search had and that was measured: the metric before and after INT8, latency, the rest."""
     pairs: dict[str, list[tuple[float, float]]] = {}
     for point in report.front:
         measured = dict(point.measured)
         if point.metric_int8_percent is not None:
-            measured["top1_percent"] = point.metric_int8_percent
+            measured[report.metric] = point.metric_int8_percent
         if point.latency_ms is not None:
             measured["latency_ms"] = point.latency_ms
         foretold = {
-            "top1_percent": point.metric_percent,
+            report.metric: point.metric_percent,
             **point.predicted,
             "latency_ms": foretold_ms(point),
         }
         for name in foretold.keys() & measured.keys() - EXACT:
             pairs.setdefault(name, []).append((foretold[name], measured[name]))
-    return tuple(_off(name, pairs[name]) for name in sorted(pairs, key=_order))
+    known = (report.metric, "latency_ms")
+    first = [name for name in known if name in pairs]
+    return tuple(_off(name, pairs[name]) for name in (*first, *sorted(pairs.keys() - {*known})))
 
 
 OFF_HEADS = ("value", "subnets", "off by", "bias", "worst", "Kendall tau")
@@ -79,11 +76,6 @@ def off_rows(report: Report) -> list[tuple[str, ...]]:
         )
         for own in offs(report)
     ]
-
-
-def _order(name: str) -> tuple[int, str]:
-    known = ("top1_percent", "latency_ms")
-    return (known.index(name) if name in known else len(known), name)
 
 
 def _off(name: str, pairs: list[tuple[float, float]]) -> Off:

@@ -7,7 +7,15 @@ from math import floor, log10
 from bnas.report.figure import Figure, axis_style
 from bnas.report.types import Report
 
-LIMITED_AXES = {"latency_ms": "x", "top1_percent": "y"}
+
+def metric_axis(report: Report) -> str:
+    """The title of the metric's axis."""
+    return f"{report.metric_label}, validation images, %"
+
+
+def limited_axes(report: Report) -> dict[str, str]:
+    """The values that the axes show."""
+    return {"latency_ms": "x", report.metric: "y"}
 
 
 def _heights(report: Report) -> list[float]:
@@ -55,7 +63,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 def limit_lines(report: Report) -> list[Figure]:
     """A line at each limit of the search that the axes show."""
-    axes = LIMITED_AXES
+    axes = limited_axes(report)
     return [
         {
             "type": "line",

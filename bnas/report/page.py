@@ -20,13 +20,13 @@ from bnas.report.explore_section import (
 )
 from bnas.report.figure import Figure
 from bnas.report.foretold import foretold_ms
-from bnas.report.front_axes import LIMITED_AXES
+from bnas.report.front_axes import limited_axes
 from bnas.report.html import facts_list, many, notes_box, script_json
 from bnas.report.latency import latency_summary, latency_summary_figures
 from bnas.report.plots import figures, spread_text
 from bnas.report.table import columns, networks
 from bnas.report.types import LatencyReport, Report, SubnetReport
-from bnas.report.words import headline, points, short, significant, size, times
+from bnas.report.words import first_word, headline, points, short, significant, size, times
 
 SMALL_PLOTS = {
     "importance": "Which choices matter",
@@ -95,10 +95,10 @@ def _lead(report: Report) -> str:
     return (
         f"The original network takes {significant(original.latency_fp32_ms)} ms as FP32 and "
         f"{significant(original.latency_ms)} ms as INT8, at {original.metric_fp32_percent:.2f} % and "
-        f"{original.metric_int8_percent:.2f} % top-1. "
+        f"{original.metric_int8_percent:.2f} % {report.metric_label}. "
         f"{len(report.evaluations)} subnets were evaluated, {_measured(report)} of the front’s "
         f"{len(report.front)} quantized and measured. "
-        "A subnet’s loss is its INT8 top-1 against the FP32 original’s."
+        f"A subnet’s loss is its INT8 {report.metric_label} against the FP32 original’s."
     )
 
 
@@ -107,7 +107,7 @@ def _card(report: Report, subnet: SubnetReport) -> str:
     gain = points(subnet.metric_int8_percent - original.metric_fp32_percent)
     predicted = subnet.predicted_latency_ms
     pairs: tuple[tuple[str, str], ...] = (
-        ("Top-1 INT8", f"{subnet.metric_int8_percent:.2f} %"),
+        (escape(f"{first_word(report.metric_label)} INT8"), f"{subnet.metric_int8_percent:.2f} %"),
         ("vs original", f"{gain} <small>pts</small>"),
         ("Images/s", short(subnet.throughput_per_s)),
         ("MACs", short(subnet.macs)),
@@ -164,11 +164,11 @@ def _tone(subnet: SubnetReport) -> str:
 def _front_caption(report: Report, figure: Figure) -> str:
     below = figure["layout"]["meta"]["below"]
     caption = (
-        "Top-1 here is on the validation images that the search used. A thin line joins what was predicted "
-        "of a subnet to what was measured; bars span the 10th to the 90th percentile."
+        f"{first_word(report.metric_label)} here is on the validation images that the search used. A thin line joins "
+        "what was predicted of a subnet to what was measured; bars span the 10th to the 90th percentile."
     )
     if figure["layout"]["shapes"]:
-        limits = [str(own) for own in report.constraints if own.name in LIMITED_AXES]
+        limits = [str(own) for own in report.constraints if own.name in limited_axes(report)]
         caption += f" Dashed: {' and '.join(limits)}, which the search had to keep."
     if below:
         lie = "subnets lie" if below > 1 else "subnet lies"
@@ -198,12 +198,12 @@ def _table_caption(report: Report) -> str:
         decided = f"The search decided by {report.search_images:,} validation images"
     shown = f"the {report.report_images:,} test images" if report.report_images else "the test images"
     told = (
-        f"{decided}; top-1 here is on {shown}, which neither training nor search nor choice has seen. "
+        f"{decided}; {report.metric_label} here is on {shown}, which neither training nor search nor choice has seen. "
         "Latencies are medians at batch 1, measured in turn with the original."
     )
     if any(subnet.finetuned for subnet in report.subnets):
         told += (
-            " Before and after fine-tuning: top-1 of the torch module on the validation images; "
+            f" Before and after fine-tuning: {report.metric_label} of the torch module on the validation images; "
             "left: the new weights were not taken."
         )
     return told

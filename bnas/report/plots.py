@@ -12,7 +12,7 @@ from typing import Any
 from bnas.report.explore import Explored
 from bnas.report.figure import Figure, axis_style, layout_style, line_trace
 from bnas.report.foretold import foretold_ms
-from bnas.report.front_axes import ceiling_of, floor_of, latency_axis, limit_lines
+from bnas.report.front_axes import ceiling_of, floor_of, latency_axis, limit_lines, metric_axis
 from bnas.report.search_plots import search_figures
 from bnas.report.types import FrontPoint, Report
 from bnas.report.words import significant
@@ -29,7 +29,7 @@ def figures(report: Report) -> dict[str, Figure]:
 
 
 def front_plot(report: Report) -> Figure:
-    """Top-1 on the validation images against latency: everything evaluated, the front as predicted and as
+    """The metric on the validation images against latency: everything evaluated, the front as predicted and as
     measured (joined by a line), the chosen subnets, the reference; bars from the 10th to the 90th
     percentile. `customdata` are the numbers of the subnets (see explore.py); the last trace is a ring for the page to
     put around one of them."""
@@ -52,7 +52,7 @@ def front_plot(report: Report) -> Figure:
             numbers=[explored.number[p.config_digest] for p in report.front],
         ),
         _markers(
-            "front, measured (INT8 top-1)",
+            f"front, measured (INT8 {escape(report.metric_label)})",
             [(p.latency_ms, p.metric_int8_percent) for p in unnamed],
             {"color": "@measured", "size": 8},
             "%{y:.2f} % · %{x:.3g} ms measured",
@@ -64,7 +64,7 @@ def front_plot(report: Report) -> Figure:
     data += [trace | {"customdata": [explored.original]} for trace in _references(report)]
     data.append(_ring())
     below = sum(e.metric_percent < floor_of(report) for e in report.evaluations)
-    layout = layout_style(latency_axis(report), axis_style("top-1, validation images, %"))
+    layout = layout_style(latency_axis(report), axis_style(metric_axis(report)))
     layout["yaxis"]["range"] = [floor_of(report), ceiling_of(report)]
     layout["meta"] = {"below": below, "explored": True}
     layout["shapes"] = limit_lines(report)

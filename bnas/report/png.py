@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from bnas.errors import require
 from bnas.files import write_with
 from bnas.report.foretold import foretold_ms
-from bnas.report.front_axes import latency_axis
+from bnas.report.front_axes import latency_axis, metric_axis
 from bnas.report.importance import ranked
 from bnas.report.search_plots import BARS, taus
 from bnas.report.types import FrontPoint, Report
@@ -23,7 +23,7 @@ SIZE_INCHES = (5.2, 3.6)  # a column and a half of a paper
 BADGE = {"color": "white", "fontsize": 6.5, "ha": "center", "va": "center"}
 COLORS = {
     "A": "#4a5bd4", "B": "#0b8473", "C": "#b9640f", "evaluated": "#b5b9be", "predicted": "#8a93a0",
-    "measured": "#3d4a5c", "reference": "#c0394b", "top1_percent": "#4a5bd4", "latency_ms": "#b9640f",
+    "measured": "#3d4a5c", "reference": "#c0394b", "metric": "#4a5bd4", "latency_ms": "#b9640f",
 }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def png_figures(report: Report) -> dict[str, Figure]:
 
 
 def front(report: Report, axes: Axes) -> bool:
-    """Top-1 on the validation images against latency."""
+    """The metric on the validation images against latency."""
     low = min([report.reference_val_int8_percent, *(point.metric_percent for point in report.front)])
     seen = [own for own in report.evaluations if own.metric_percent >= low - 2]
     measured = [own for own in report.front if _is_measured(own)]
@@ -103,7 +103,7 @@ def front(report: Report, axes: Axes) -> bool:
         axes.set_xticks(scale["tickvals"], scale["ticktext"])
         axes.minorticks_off()
     axes.set_xlabel("latency, ms, batch 1")
-    axes.set_ylabel("top-1, validation images, %")
+    axes.set_ylabel(_plain_text(metric_axis(report)))
     axes.legend(fontsize=6.5, frameon=False, loc="lower right")
     return True
 
@@ -121,7 +121,7 @@ def hypervolume(report: Report, axes: Axes) -> bool:
     if rounds:
         right = axes.twinx()
         for name, places in rounds.items():
-            color = COLORS.get(name, COLORS["reference"])
+            color = COLORS.get(_role(report, name), COLORS["reference"])
             label = f"tau of {_plain_text(quantity_name(name))}"
             right.plot(*zip(*places, strict=True), "o:", color=color, markersize=3, linewidth=1, label=label)
         right.set_ylabel("Kendall’s tau, held out")
@@ -139,7 +139,7 @@ def importance(report: Report, axes: Axes) -> bool:
     height = 0.8 / len(known)
     for number, own in enumerate(known):
         places = [place + height * (number - (len(known) - 1) / 2) for place in range(len(names))]
-        color = COLORS.get(own.value, COLORS["measured"])
+        color = COLORS.get(_role(report, own.value), COLORS["measured"])
         label = _plain_text(quantity_name(own.value))
         axes.barh(
             places,
@@ -192,6 +192,11 @@ def _dots(axes: Axes, points: Any, color: str, *, size: float, alpha: float, lab
         [own.metric_percent for own in points],
         s=size, color=COLORS[color], alpha=alpha, linewidths=0, label=label,
     )  # fmt: skip
+
+
+def _role(report: Report, value: str) -> str:
+    """The name of a value's colour: that of the metric is the same whatever it is called."""
+    return "metric" if value == report.metric else value
 
 
 def _is_measured(point: FrontPoint) -> bool:

@@ -11,7 +11,6 @@ from bnas.report.words import quantity_name
 
 BARS = 12  # choices whose importance is drawn, at most
 LEGEND_BELOW = -0.3  # of a small plot's height: clear of the title of its axis
-VALUE_COLORS = {"top1_percent": "@a", "latency_ms": "@c"}
 _OTHER_COLORS = ("@b", "@measured", "@reference")
 
 
@@ -48,9 +47,9 @@ def progress_plot(report: Report) -> Figure:
         }
     lines = [
         {
-            **line_trace(f"tau of {quantity_name(name)}", points, color_of(name, number), dash="dot"),
+            **line_trace(f"tau of {quantity_name(name)}", points, color_of(report, name, number), dash="dot"),
             "mode": "lines+markers",
-            "marker": {"color": color_of(name, number), "size": 7},
+            "marker": {"color": color_of(report, name, number), "size": 7},
             "yaxis": "y2",
             "hoverinfo": "all",
             "hovertemplate": f"tau of {escape(quantity_name(name))}: %{{y:.2f}} after %{{x}}<extra></extra>",
@@ -79,7 +78,7 @@ def importance_plot(report: Report) -> Figure:
             "name": quantity_name(own.value),
             "x": [own.scores.get(name, 0.0) for name in names],
             "y": [escape(name) for name in names],
-            "marker": {"color": color_of(own.value, number)},
+            "marker": {"color": color_of(report, own.value, number)},
             "hovertemplate": f"%{{y}}: %{{x:.3f}} for {escape(quantity_name(own.value))}<extra></extra>",
         }
         for number, own in enumerate(report.importance)
@@ -92,6 +91,7 @@ def importance_plot(report: Report) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def color_of(value: str, number: int) -> str:
+def color_of(report: Report, value: str, number: int) -> str:
     """The colour of a value, the same in every figure."""
-    return VALUE_COLORS.get(value, _OTHER_COLORS[number % len(_OTHER_COLORS)])
+    known = {report.metric: "@a", "latency_ms": "@c"}
+    return known.get(value, _OTHER_COLORS[number % len(_OTHER_COLORS)])

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bnas.report.types import Finetuned, Report, SubnetReport
-from bnas.report.words import short, significant, size, times
+from bnas.report.words import (
+    first_word,
+    in_points,
+    label_of,
+    quantity_name,
+    short,
+    significant,
+    size,
+    times,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,12 +34,6 @@ class Column:
 
 
 COLUMNS = (
-    Column(
-        head=("top-1", "FP32 %"), title="Top-1 FP32, test images", cell=lambda s: f"{s.metric_fp32_percent:.2f}"
-    ),
-    Column(
-        head=("top-1", "INT8 %"), title="Top-1 INT8, test images", cell=lambda s: f"{s.metric_int8_percent:.2f}"
-    ),
     Column(
         head=("ms", "INT8"),
         title="Latency INT8, batch 1, median",
@@ -65,27 +69,66 @@ COLUMNS = (
     Column(head=("file", "INT8"), title="File size INT8", cell=lambda s: size(s.size_bytes)),
 )
 
-FINETUNED = (
-    Column(
-        head=("val. %", "before"),
-        title="Top-1 on the validation images before fine-tuning",
-        cell=lambda s: "–" if s.finetuned is None else f"{s.finetuned.before:.2f}",
-    ),
-    Column(
-        head=("val. %", "tuned"),
-        title="Top-1 on the validation images after fine-tuning",
-        cell=lambda s: _after(s.finetuned),
-    ),
-)
-
 
 def columns(report: Report) -> tuple[Column, ...]:
-    """The columns of the report's table."""
-    return (*COLUMNS, *FINETUNED) if any(subnet.finetuned for subnet in networks(report)) else COLUMNS
+    """The columns of the report's table: the metric's, those of every run, and what only some runs have to tell."""
+    return (*_of_metric(report.metric_label), *COLUMNS, *_of_details(report), *_of_finetuning(report))
+
+
+def _of_metric(label: str) -> tuple[Column, ...]:
+    shown = first_word(label)
+    return (
+        Column(
+            head=(label, "FP32 %"),
+            title=f"{shown} FP32, test images",
+            cell=lambda s: f"{s.metric_fp32_percent:.2f}",
+        ),
+        Column(
+            head=(label, "INT8 %"),
+            title=f"{shown} INT8, test images",
+            cell=lambda s: f"{s.metric_int8_percent:.2f}",
+        ),
+    )
+
+
+def _of_details(report: Report) -> tuple[Column, ...]:
+    """What the task tells besides of the INT8 networks."""
+    names = dict.fromkeys(name for subnet in networks(report) for name in subnet.details)
+    return tuple(
+        Column(
+            head=(label_of(name), "INT8 %" if in_points(name) else "INT8"),
+            title=f"{quantity_name(name)}, INT8, test images",
+            cell=partial(_detail, name),
+        )
+        for name in names
+    )
+
+
+def _detail(name: str, subnet: SubnetReport) -> str:
+    value = subnet.details.get(name)
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _of_finetuning(report: Report) -> tuple[Column, ...]:
+    if not any(subnet.finetuned for subnet in networks(report)):
+        return ()
+    shown = f"{first_word(report.metric_label)} on the validation images"
+    return (
+        Column(
+            head=("val. %", "before"),
+            title=f"{shown} before fine-tuning",
+            cell=lambda s: "–" if s.finetuned is None else f"{s.finetuned.before:.2f}",
+        ),
+        Column(
+            head=("val. %", "tuned"),
+            title=f"{shown} after fine-tuning",
+            cell=lambda s: _after(s.finetuned),
+        ),
+    )
 
 
 def _after(told: Finetuned | None) -> str:
-    """The accuracy after fine-tuning, and whether its weights were left aside."""
+    """The metric after fine-tuning, and whether its weights were left aside."""
     if told is None:
         return "–"
     return f"{told.after:.2f}" if told.kept else f"{told.after:.2f} left"

@@ -11,7 +11,7 @@ from bnas.report.figure import Figure
 from bnas.report.sections import plot_section, rows_table, sections_page
 from bnas.report.training_plots import title_of, training_figures
 from bnas.report.types import Training
-from bnas.report.words import curve_cells, number
+from bnas.report.words import curve_cells, first_word, number
 
 _CAPTIONS = {
     "loss": "Mean of the subnets of a step; the thick line is a running mean.",
@@ -94,7 +94,7 @@ def _section(training: Training, places: dict[str, str]) -> str:
 def _plot(place: str, group: str, size: str) -> str:
     title = title_of(group)
     caption = _CAPTIONS.get(group, "Of some subnets, always the same.")
-    return plot_section(place, f"{title[:1].upper()}{title[1:]}", caption, size)
+    return plot_section(place, first_word(title), caption, size)
 
 
 def _table(training: Training) -> str:

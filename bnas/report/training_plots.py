@@ -7,13 +7,12 @@ from html import escape
 
 from bnas.report.figure import Figure, axis_style, layout_style, line_trace
 from bnas.report.types import Curve, Training
-from bnas.report.words import short
+from bnas.report.words import in_points, label_of, quantity_name, short
 
 _TITLES = {
     "loss": "loss",
     "lr": "learning rate",
     "images_per_s": "images per second",
-    "top1_percent": "top-1, validation images, %",
     "macs": "MACs of the subnets drawn",
 }
 _COLORS = {"largest": "@a", "smallest": "@c", "loss": "@measured", "lr": "@b", "images_per_s": "@b"}
@@ -36,7 +35,9 @@ def training_figures(training: Training) -> dict[str, Figure]:
 
 def title_of(group: str) -> str:
     """What a curve, or the metric of a group of curves, is called on an axis."""
-    return _TITLES.get(group, group.replace("_percent", ", %").replace("_", " "))
+    if group in _TITLES:
+        return _TITLES[group]
+    return f"{label_of(group)}, validation images, %" if in_points(group) else quantity_name(group)
 
 
 def macs_plot(macs: Sequence[float]) -> Figure:

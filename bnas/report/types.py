@@ -12,7 +12,7 @@ from bnas.space import Choice, SubnetConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """A member of the front after measuring: accuracies on the validation images, latency on the device
+    """A member of the front after measuring: the task's metric on the validation images, latency on the device
     (INT8, batch 1, median) beside what was predicted, at the speed that the machine had meanwhile.
 
     predicted, measured: the same by the names of the search's objectives and constraints, as `throughput_per_s@HW`; of
@@ -54,10 +54,11 @@ class Finetuned:
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetReport:
-    """One network of the table. Top-1 is on the test images, which nothing was chosen by; `latency_ms`, its
+    """One network of the table. The metric is on the test images, which nothing was chosen by; `latency_ms`, its
     10th and 90th percentile and `throughput_per_s` are INT8, latencies at batch 1; speed-ups are of the
     INT8 subnet against the original network; `command` makes the subnet again; `files` are its own.
-    `finetuned`: None where it was not trained on its own."""
+    `finetuned`: None where it was not trained on its own. `details`: what else the task tells of the INT8 network, by
+    name, as a detector's precision by the size of objects."""
 
     name: str
     config: dict[str, int] = field(hash=False)
@@ -79,6 +80,7 @@ class SubnetReport:
     latency_fp32_p90_ms: float | None = None
     files: tuple[FileReport, ...] = ()
     finetuned: Finetuned | None = None
+    details: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ class FrontPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPoint:
-    """A subnet as the search saw it: top-1 on the validation images, predicted latency with its error bar.
+    """A subnet as the search saw it: the metric on the validation images, predicted latency with its error bar.
 
     indices: of its value of each of the report's `choices`. share: of the images, on which it was evaluated.
     values: all others that the search had, by name.
@@ -134,9 +136,10 @@ class Importance:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A finished run. `reference` is the original network, as FP32 and as INT8; its two accuracies on the
-    validation images place it in the plot of the front, where everything is on those images. `loss_points`: how much
-    top-1 subnet B was allowed to lose there.
+    """A finished run. `metric` is what its task is judged by, its unit included, and `metric_label` what people call
+    that; values called `metric_…` are of it. `reference` is the original network, as FP32 and as INT8; its two values
+    on the validation images place it in the plot of the front, where everything is on those images. `loss_points`: how
+    much of the metric subnet B was allowed to lose there.
 
     `search`: the algorithm and its options. `search_images` and `report_images`: how many images the search decided by,
     and how many, which decided nothing, the numbers of `subnets` are on. `failed`: how many subnets could not be
@@ -145,6 +148,8 @@ class Report:
 
     run: str
     task: str = "classification"
+    metric: str = "top1_percent"
+    metric_label: str = "top-1"
     dataset: str
     reference: SubnetReport
     subnets: tuple[SubnetReport, ...]

@@ -6,6 +6,10 @@ from math import floor, log10
 
 from bnas.report.types import Curve, Report, SubnetReport
 
+_SPELLINGS = {"top1": "top-1", "map": "mAP", "macs": "MACs"}
+_UNITS = {"ms": "ms", "mj": "mJ", "bytes": "bytes", "percent": "%"}
+_THROUGHPUT = "throughput, 1/s"
+
 
 def significant(value: float, digits: int = 3) -> str:
     """`value` with that many significant digits, never in exponent form: 0.0412, 4.12, 412, 41200."""
@@ -69,15 +73,30 @@ def points(difference: float) -> str:
 def quantity_name(name: str) -> str:
     """A value as a reader calls it: `latency, ms` of latency_ms; what follows @ is the hardware that it is on."""
     base, _, hw = name.partition("@")
-    known = {"top1_percent": "top-1, %", "macs": "MACs", "throughput_per_s": "throughput, 1/s"}
-    words = known.get(base)
-    if words is None:
-        stem, _, unit = base.rpartition("_")
-        units = {"ms": "ms", "mj": "mJ", "bytes": "bytes", "percent": "%"}
-        words = (
-            f"{stem.replace('_', ' ')}, {units[unit]}" if stem and unit in units else base.replace("_", " ")
-        )
+    stem, _, unit = base.rpartition("_")
+    words = _THROUGHPUT if base == "throughput_per_s" else _spelled(base)
+    if stem and unit in _UNITS:
+        words = f"{_spelled(stem)}, {_UNITS[unit]}"
     return f"{words} on {hw}" if hw else words
+
+
+def in_points(value: str) -> bool:
+    """Whether differences of this value are told in points, as it is a percentage itself."""
+    return value.partition("@")[0].endswith("_percent")
+
+
+def label_of(metric: str) -> str:
+    """A metric where its unit stands elsewhere: `mAP` of map_percent, `mAP small` of map_small_percent."""
+    return quantity_name(metric).partition(",")[0]
+
+
+def first_word(label: str) -> str:
+    """`label` at the beginning of a sentence: `Top-1`; one with capitals of its own, as `mAP`, stays."""
+    return label[:1].upper() + label[1:] if label == label.lower() else label
+
+
+def _spelled(name: str) -> str:
+    return " ".join(_SPELLINGS.get(word, word) for word in name.split("_"))
 
 
 def headliner(report: Report) -> SubnetReport | None:
@@ -92,7 +111,8 @@ def headline(report: Report) -> str:
         return "This run chose no subnets."
     gain = subnet.metric_int8_percent - report.reference.metric_fp32_percent
     size, more = f"{abs(gain):.2f}", "more" if gain > 0 else "less"
-    accuracy = "the same top-1" if float(size) == 0 else f"{size} points {more} top-1"
+    label = report.metric_label
+    accuracy = f"the same {label}" if float(size) == 0 else f"{size} points {more} {label}"
     return (
         f"Subnet {subnet.name} is {faster(subnet.speedup_vs_int8)} the INT8 original and "
         f"{faster(subnet.speedup_vs_fp32)} the FP32 original, at {accuracy}."

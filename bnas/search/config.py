@@ -13,7 +13,8 @@ class SearchConfig:
 
     `algorithm` is a name in `SEARCHES`. `evaluations`: how many different subnets are truly evaluated; a search may be
     continued by raising it. `population`: subnets per generation.
-    `objectives`: two or more names of `OBJECTIVES`; `name@hw` is on other hardware than the run's.
+    `objectives`: two or more names of `OBJECTIVES`; of metrics that of the run's task (detection: `map_percent`);
+    `name@hw` is on other hardware than the run's.
     `constraints` bound any value by name: `{latency_ms: "<= 5", top1_percent: ">= 90, <= 93"}`.
     `preference`: a point of interest, a value for each objective, near which `rnsga2` searches.
     `start`: what the first generation holds besides random subnets: `largest`, `smallest`, `spread` (equal steps of

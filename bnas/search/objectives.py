@@ -33,6 +33,7 @@ OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
         Objective(name="top1_percent", direction="max", unit="%"),
+        Objective(name="map_percent", direction="max", unit="%"),
         Objective(name="latency_ms", direction="min", unit="ms"),
         Objective(name="throughput_per_s", direction="max", unit="1/s"),
         Objective(name="macs", direction="min", unit="MACs"),

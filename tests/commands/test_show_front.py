@@ -136,7 +136,7 @@ def test_the_best_under_limits(words: list[str], top1: list[str], shown: Shown) 
         ),
         (
             ["fastest"],
-            "show front: expected limits and a count, as in: show front 'latency_ms<=5' 'top1_percent>=93' top=3; "
+            "show front: expected limits and a count, as in: show front 'latency_ms<=5' 'macs<=3e8' top=3; "
             "got 'fastest'",
         ),
     ],

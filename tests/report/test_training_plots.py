@@ -88,4 +88,5 @@ def test_the_end_of_each_stage_is_marked_in_every_figure_and_named_in_one():
 
 def test_titles_are_words():
     assert title_of("lr") == "learning rate"
-    assert title_of("map_percent") == "map, %"
+    assert title_of("map_percent") == "mAP, validation images, %"
+    assert title_of("grad_norm") == "grad norm"

@@ -58,7 +58,9 @@ def test_the_headline_is_about_b(make_report):
     text = headline(make_report(subnets=(better,)))
     assert "2.00× slower than the INT8 original" in text
     assert text.endswith("at 0.30 points more top-1.")
-    assert headline(make_report(subnets=(replace(b, metric_int8_percent=92.1),))).endswith("at the same top-1.")
+    assert headline(make_report(subnets=(replace(b, metric_int8_percent=92.1),))).endswith(
+        "at the same top-1."
+    )
 
 
 def test_without_b_the_first_subnet_speaks_and_without_subnets_nobody(make_report):

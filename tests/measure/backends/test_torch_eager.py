@@ -52,6 +52,6 @@ def test_the_operation_that_fails_is_said() -> None:
 
 @pytest.mark.parametrize("output", [{"out": EXAMPLE}, (EXAMPLE, 1), [[EXAMPLE]]])
 def test_the_first_tensor_is_the_output(output: object) -> None:
-    assert torch_eager.first_output(output) is EXAMPLE
+    assert torch_eager.outputs_of(output)[0] is EXAMPLE
     with pytest.raises(MeasureError, match="holds no tensor: NoneType"):
-        torch_eager.first_output(None)
+        torch_eager.outputs_of(None)
