@@ -41,10 +41,12 @@ def randomize_norms(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def flat(output: Any) -> list[Tensor]:
-    """All tensors of an output, in order."""
+    """All tensors of an output, in order, without numbers and settings beside them."""
     if isinstance(output, Tensor):
         return [output]
-    values = output.values() if isinstance(output, dict) else output
+    values = (
+        output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
+    )
     return [tensor for value in values for tensor in flat(value)]
 
 

@@ -17,7 +17,9 @@ from bnas.models.classifiers import classifier_family, classifier_names
 from bnas.models.detectors import detector_family, detector_names
 from bnas.models.family import Inputs, ModelConfig, ModelFamily, Shape, Weights
 from bnas.models.own import example_inputs, one_line, own_family
+from bnas.models.retinanet import FAMILY as RETINANET
 from bnas.models.segmenters import segmenter_family, segmenter_names
+from bnas.models.ssd_resnet34 import FAMILY as SSD_RESNET34
 from bnas.models.tiny_resnet import TinyResNet
 from bnas.models.videos import video_family, video_names
 from bnas.models.weights import SUFFIXES, copy_weights, load_weights
@@ -36,6 +38,8 @@ FAMILIES: dict[str, ModelFamily] = {
         *map(classifier_family, classifier_names()),
         *map(segmenter_family, segmenter_names()),
         *map(detector_family, detector_names()),
+        RETINANET,
+        SSD_RESNET34,
         *map(video_family, video_names()),
     )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,18 +18,27 @@ from torch import Tensor, nn
 from bnas.errors import ModelError
 from bnas.progress import say
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".pytorch", ".safetensors")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
-# torchvision's older files write denselayer1.norm.1.weight for what is now denselayer1.norm1.weight.
-_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+# How torchvision's older files, and MLCommons' RetinaNet after them, name tensors, and how these are named now.
+_OLD_NAMES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"(fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)"), r"\1.0.\2"),
+    (
+        re.compile(r"((?:classification|regression)_head\.conv)\.(\d+)\.(weight|bias)"),
+        lambda part: f"{part[1]}.{int(part[2]) // 2}.0.{part[3]}",
+    ),
+)
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 
 
 def load_weights(model: nn.Module, path: Path | str, *, new_head: bool = False) -> None:
     """Copy the weights in the file `path` into `model`; all of its keys must be there with their shapes.
 
-    With `new_head` its last layer keeps the weights that it has, whatever the file holds for it.
-    The file is a .safetensors, or a .pth or .pt with a state dict, plain or under "state_dict" or "model",
+    With `new_head` its last layer keeps the weights that it has, whatever the file holds for it; a model whose
+    layers for the classes are others names them in `class_layers`, with how many outputs each class has. A model
+    with a method `adapted_weights` (state dict → state dict) is asked what it can use of those of a larger network.
+    The file is a .safetensors, or a .pth, .pt or .pytorch with a state dict, plain or under "state_dict" or "model",
     its keys with or without the "module." of DataParallel. A model that they do not fit is left as it was.
 
     Raises:
@@ -89,23 +98,33 @@ def copy_weights(
             f"{source} holds values that are not numbers (NaN), in {', '.join(no_numbers[:3])}{more}"
         )
     own: Any = model.state_dict()
-    fitting, head = _renamed(weights, own, source), next(reversed(own), "").rpartition(".")[0]
+    heads = getattr(model, "class_layers", None)
+    heads = heads if isinstance(heads, Mapping) else {}
+    per_class = heads or {next(reversed(own), "").rpartition(".")[0]: 1}
+    fitting = _renamed(weights, own, source)
+    if callable(adapted := getattr(model, "adapted_weights", None)):
+        fitting = _adapted(fitting, adapted(fitting), source)
     if new_head:
-        fitting.update({key: value for key, value in own.items() if key.rpartition(".")[0] == head})
-    misshapen = {
-        key: f"{key} {_size(fitting.pop(key))} instead of {_size(value)}"
+        fitting.update({key: value for key, value in own.items() if key.rpartition(".")[0] in per_class})
+    sizes = {
+        key: (fitting.pop(key), value)
         for key, value in own.items()
         if key in fitting and fitting[key].shape != value.shape
     }
+    misshapen = {key: f"{key} {_size(got)} instead of {_size(value)}" for key, (got, value) in sizes.items()}
     before = deepcopy(own)  # torch renames the keys of old formats while it loads: compare after it
     missing, unexpected = model.load_state_dict(fitting, strict=False)
     # Counters of batches, which old files lack and inference does not read.
     missing = [k for k in missing if k not in misshapen and not k.endswith(".num_batches_tracked")]
     if misshapen or missing or unexpected:
         model.load_state_dict(before)
-        if {key.rpartition(".")[0] for key in misshapen} == {head} and not missing and not unexpected:
+        layers = {key.rpartition(".")[0] for key in misshapen}
+        if layers and layers <= {*per_class} and not missing and not unexpected:
+            key, (got, value) = next(iter(sizes.items()))
+            each = heads.get(key.rpartition(".")[0])
+            counts = f"{len(got) // each} instead of {len(value) // each}: " if each and got.ndim else ""
             raise ModelError(
-                f"{source}: weights for another number of classes ({next(iter(misshapen.values()))}); take "
+                f"{source}: weights for another number of classes ({counts}{misshapen[key]}); take "
                 "weights made for the data's classes, set model.head=new to keep all but the last layer, or "
                 "model.weights=none to pretrain"
             )
@@ -127,7 +146,8 @@ def _renamed(weights: Mapping[str, Tensor], own: Any, source: str) -> OrderedDic
     dropped = []
     for key, value in weights.items():
         name = key if key in own else plain(key)
-        name = name if name in own else _OLD_DENSENET.sub(r"\1\2.", name)
+        for old, new in () if name in own else _OLD_NAMES:
+            name = old.sub(new, name)
         if name not in own and name.startswith(_AUXILIARY):
             dropped.append(name)
         else:
@@ -137,6 +157,17 @@ def _renamed(weights: Mapping[str, Tensor], own: Any, source: str) -> OrderedDic
     versions = getattr(weights, "_metadata", None)
     known = own._metadata if versions is None else {plain(key): x for key, x in versions.items()}
     fitting._metadata = known  # type: ignore[attr-defined]
+    return fitting
+
+
+def _adapted(
+    weights: OrderedDict[str, Tensor], adapted: Mapping[str, Tensor], source: str
+) -> OrderedDict[str, Tensor]:
+    """What the model says that it takes of `weights`, with their format versions."""
+    if left := len(weights) - len(adapted):
+        say(f"{source}: {left} tensors left out, of parts that the model is without")
+    fitting = OrderedDict(adapted)
+    fitting._metadata = weights._metadata  # type: ignore[attr-defined]
     return fitting
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from bnas.graph.facts import is_inside
-from bnas.space import SubnetConfig
+from bnas.space import SubnetConfig, resolution_of
 from bnas.supernet.elastic import apply_cut
 from bnas.supernet.levels import Dropped, LevelSlot, modules_of_dropped, without_levels
 from bnas.supernet.slots import BlockSlot, Slot, make_plain
@@ -78,6 +79,8 @@ def extract_subnet(supernet: Supernet, config: SubnetConfig) -> nn.Module:
         else:
             make_plain(copied, slot.original)
             copied.__dict__.update({name: value for name, value in plan.items() if name != "_cuts"})
+    for path, attributes in _image_sizes(supernet.model, config).items():
+        vars(subnet.get_submodule(path)).update(attributes)
     _shorten(subnet, _listed(supernet, config))
     return subnet.eval()
 
@@ -87,6 +90,16 @@ def _listed(supernet: Supernet, config: SubnetConfig) -> tuple[str, ...]:
     blocks = supernet.graph.block_by_name
     skipped = [path for path in _skipped(supernet, config) if blocks[path].listed]
     return (*skipped, *modules_of_dropped(supernet.plans(config)))
+
+
+def _image_sizes(model: nn.Module, config: SubnetConfig) -> dict[str, dict[str, int | tuple[int, ...]]]:
+    """Of detectors that resize the images they are called with, to a fixed size: that of the subnet's."""
+    size = resolution_of(config)
+    return {
+        path: {"fixed_size": (size, size)}
+        for path, module in model.named_modules()
+        if size is not None and isinstance(module, GeneralizedRCNNTransform) and module.fixed_size is not None
+    }
 
 
 def _skipped(supernet: Supernet, config: SubnetConfig) -> tuple[str, ...]:
@@ -112,7 +125,7 @@ def reshaping(supernet: Supernet, config: SubnetConfig) -> Reshaping:
     gone = {id(slot.module) for slot, plan in plans if isinstance(slot, BlockSlot) and plan}
     gone |= {id(supernet.model.get_submodule(path)) for path in modules_of_dropped(plans)}
     kept = _reached(supernet.model, gone)
-    attributes = {}
+    attributes = _image_sizes(supernet.model, config)
     for slot, plan in plans:
         if isinstance(slot, Slot) and id(slot.module) in kept:
             own = {

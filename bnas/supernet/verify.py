@@ -41,7 +41,8 @@ def prove(supernet: Supernet, inputs: Inputs, *, seed: int = 0, random_subnets: 
     """Run the largest, the smallest (also with every block) and some random subnets; leave out what breaks one.
 
     A subnet fails when the model raises, when a layer's output is not of the size that the facts say, or
-    when the outputs have another shape than those of the largest (at the same resolution). The culprit is
+    when the outputs have another shape than those of the largest (at the same resolution, with the same levels
+    of pyramids, of which a detector has anchors each). The culprit is
     found by bisection: choices are lowered one after another until the subnet fails.
 
     Args:
@@ -103,12 +104,12 @@ def _bisect(
 
 
 class _Trial:
-    """Runs subnets on the inputs and compares them with the largest at the same resolution."""
+    """Runs subnets on the inputs and compares them with the largest at the same resolution and levels."""
 
     def __init__(self, supernet: Supernet, inputs: Inputs) -> None:
         self.supernet, self.inputs = supernet, inputs
         self.ran = 0
-        self.expected: dict[int | None, _Run] = {}
+        self.expected: dict[SubnetConfig, _Run] = {}
 
     def failure(self, config: SubnetConfig) -> str | None:
         """Why the subnet does not run as it should; None where it does."""
@@ -116,13 +117,16 @@ class _Trial:
         size = resolution_of(config)
         try:
             largest = SubnetConfig(
-                {c.name: config[c.name] if c.dim == "resolution" else c.values[-1] for c in space.choices}
+                {
+                    c.name: config[c.name] if c.dim in ("resolution", "levels") else c.values[-1]
+                    for c in space.choices
+                }
             )
-            if size not in self.expected:
-                self.expected[size] = self._run(largest, size)
+            if largest not in self.expected:
+                self.expected[largest] = self._run(largest, size)
             if config == largest:
                 return None
-            return self._run(config, size).differs(self.expected[size], self.supernet, config)
+            return self._run(config, size).differs(self.expected[largest], self.supernet, config)
         except Exception as error:  # what the user's model does with its tensors is its own affair
             first = next(iter(str(error).strip().splitlines()), "")
             return f"{type(error).__name__}: {first}" if first else type(error).__name__
