@@ -56,6 +56,10 @@ _POOLS = {
     for suffix in ("", "_with_indices")
 }
 _RESIZES = frozenset(("interpolate", "upsample"))
+_SHAPE_ONLY = frozenset((
+    "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones",
+    "new_full", "new_empty",
+))  # fmt: skip
 _REDUCTIONS = frozenset(("mean", "sum", "amax", "amin", "max", "min"))
 
 # What, given x + c with c a constant of each channel, gives f(x) + c: averages and choices of elements.
@@ -70,6 +74,8 @@ def passed(call: Call, function: Callable[..., Any], passage: PassageOf) -> Pass
     if not call.results or not call.results[0].is_floating_point():
         return None
     found: Passed | None
+    if call.name in _SHAPE_ONLY:
+        return [None] * len(call.results)
     if call.name in _MOVES:
         found = _moved(call, function, passage)
     else:

@@ -84,10 +84,11 @@ def _fold(module: nn.Module, link: Link, place: str, spreads: dict[str, Spread])
         if bool(moved.any()):
             add_to_bias(layer, moved)
         scale_inputs(layer, per_channel(link.channels, factor, 1.0))
+    identity = nn.Identity().eval()
     for parent in module.modules():
         for name, child in parent._modules.items():
-            if child is norm:
-                parent._modules[name] = nn.Identity().eval()
+            if child is norm:  # perhaps by two names
+                parent._modules[name] = identity
 
 
 def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
