@@ -35,10 +35,14 @@ def command(invocation: Invocation) -> None:
     what, *paths = invocation.arguments or ("",)
     if what != _WHAT:
         raise ConfigError(
-            f"data: which one? as in: {_USAGE}" if not what else f"data: no '{what}'{did_you_mean(what, [_WHAT])}"
+            f"data: which one? as in: {_USAGE}"
+            if not what
+            else f"data: no '{what}'{did_you_mean(what, [_WHAT])}"
         )
     if len(paths) != 3:
-        raise ConfigError(f"data {_WHAT}: expected two CSV files and a folder, got {len(paths)} words: {_USAGE}")
+        raise ConfigError(
+            f"data {_WHAT}: expected two CSV files and a folder, got {len(paths)} words: {_USAGE}"
+        )
     options = dict(word.partition("=")[::2] for word in invocation.overrides)
     for option in options.keys() - {"out", "calibration"}:
         raise ConfigError(f"{option}: no such option{did_you_mean(option, ['out', 'calibration'])}")

@@ -91,13 +91,13 @@ def box_table(
     """
     corners = np.asarray(corners, np.float64).reshape(-1, 4)
     images = np.asarray(images, np.int64)
-    known = np.isfinite(corners).all(1)
+    known: np.ndarray = np.isfinite(corners).all(1)
     most = sizes.astype(np.float64)[images][:, [0, 1, 0, 1]]
     cut = np.clip(np.where(known[:, None], corners, 0), 0, most)
     beyond = known & (np.abs(cut - corners) > 1.0).any(1)  # files round: less than a pixel is no news
     spans = cut[:, 2:] - cut[:, :2]
-    kept = known & (spans > 0).all(1) & (spans / most[:, 2:] > np.finfo(np.float32).eps).all(1)
-    own = spans.prod(1)
+    kept: np.ndarray = known & (spans > 0).all(1) & (spans / most[:, 2:] > np.finfo(np.float32).eps).all(1)
+    own: np.ndarray = spans.prod(1)
     if areas is not None:
         given = np.asarray(areas, np.float64)
         own = np.where(np.isfinite(given) & (given > 0), given, own)
@@ -105,13 +105,19 @@ def box_table(
     rows = np.flatnonzero(kept)
     rows = rows[np.argsort(images[rows], kind="stable")]
     return BoxTable(
-        starts=np.concatenate([[0], np.cumsum(np.bincount(images[rows], minlength=len(sizes)))]).astype(np.int64),
+        starts=starts_of(images[rows], len(sizes)),
         sizes=np.asarray(sizes, np.int64).reshape(-1, 2),
         boxes=(cut[rows] / most[rows]).astype(np.float32),
         labels=np.asarray(labels, np.int64)[rows],
         crowd=np.asarray(crowd, bool)[rows],
         areas=own[rows].astype(np.float32),
     )
+
+
+def starts_of(images: np.ndarray, n: int) -> np.ndarray:
+    """Where the boxes of each of `n` images begin, int64 [n + 1], of the ascending image of each box."""
+    starts: np.ndarray = np.concatenate([[0], np.cumsum(np.bincount(images, minlength=n))]).astype(np.int64)
+    return starts
 
 
 def check_sizes(where: object, sizes: np.ndarray, names: Sequence[str]) -> None:

@@ -165,7 +165,9 @@ def recoloured(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     The ranges, and that contrast comes before the others or after them, are torchvision's
     RandomPhotometricDistort's.
     """
-    brightness, contrast, saturation = (rng.uniform(*span) for span in ((0.875, 1.125), (0.5, 1.5), (0.5, 1.5)))
+    brightness, contrast, saturation = (
+        rng.uniform(*span) for span in ((0.875, 1.125), (0.5, 1.5), (0.5, 1.5))
+    )
     hue, late, does = rng.uniform(-0.05, 0.05), rng.random() < 0.5, rng.random(5) < 0.5
     if does[0]:
         image = transforms.adjust_brightness(image, brightness)
@@ -193,15 +195,15 @@ def _resized(window: Window, scale: float, right: float, down: float) -> Window:
 def _pixels(boxes: Tensor, width: int, height: int) -> Any:
     scaled = boxes * torch.tensor([width, height, width, height])
     return tv_tensors.BoundingBoxes(
-        scaled, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=(height, width)  # type: ignore[call-arg]
+        scaled,
+        format=tv_tensors.BoundingBoxFormat.XYXY,
+        canvas_size=(height, width),
     )
 
 
 def _changed(boxes: Boxes, moved: Tensor, kept: Tensor) -> Boxes:
     """The boxes with other places; areas change as those of the boxes do."""
-    before, after = (
-        (b[:, 2:] - b[:, :2]).prod(1).clamp(min=1e-12) for b in (boxes.boxes[kept], moved)
-    )
+    before, after = ((b[:, 2:] - b[:, :2]).prod(1).clamp(min=1e-12) for b in (boxes.boxes[kept], moved))
     return replace(
         boxes,
         boxes=moved,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ from bnas.errors import DataError
 _PHOTOGRAPHS = 16  # kept decoded, of those that tiles are cut of
 
 
-class ImageSource(Protocol):
+class ImageSource(Hashable, Protocol):
     """Where an image lies."""
 
     @property
@@ -139,7 +139,7 @@ class BoxedImages:
     scenes: Scenes
     classes: tuple[str, ...]
     size: int
-    augment: BoxTransforms = BoxTransforms()
+    augment: BoxTransforms = field(default_factory=BoxTransforms)
     threads: int = 1
     mean: tuple[float, ...] = tuple(MEAN.ravel().tolist())
     std: tuple[float, ...] = tuple(STD.ravel().tolist())

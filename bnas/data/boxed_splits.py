@@ -44,7 +44,7 @@ def boxed_splits(
     """
     if config.one_class is not None:
         classes, train, test = (config.one_class,), _of_one_class(train), _of_one_class(test)
-    listed_for_calibration = _calibration(config, train)
+    calibration = _calibration(config, train)
     if config.tile is None:
         val_indices = drawn(len(train), config.val_images, "val_images", config, place=0, spared=1)
         rest, val = train.take(np.setdiff1d(np.arange(len(train)), val_indices)), train.take(val_indices)
@@ -59,7 +59,7 @@ def boxed_splits(
         train=boxed_images(rest.take(train_indices), classes, config),
         val=boxed_images(val, classes, config),
         test=boxed_images(test.take(test_indices), classes, config),
-        calibration=listed_for_calibration and boxed_images(listed_for_calibration, classes, config),
+        calibration=None if calibration is None else boxed_images(calibration, classes, config),
     )
 
 

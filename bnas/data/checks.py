@@ -45,7 +45,9 @@ def check_labels(labels: Any, classes: Sequence[str], indices: Sequence[int], sp
     if not isinstance(labels, Tensor):
         return
     if labels.dim() == 3 and labels.shape[2] == COLUMNS:
-        labels = labels[:, :, _LABEL].amax(1)  # what is no box has a label below 0, also an image without boxes
+        labels = labels[:, :, _LABEL].amax(
+            1
+        )  # what is no box has a label below 0, also an image without boxes
         wrong = labels >= len(classes)
     elif labels.dim() == 1 and not labels.is_floating_point():
         wrong = (labels < 0) | (labels >= len(classes))

@@ -142,14 +142,18 @@ def _content(file: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is damaged: no JSON: {error}; copy it again") from error
     if not isinstance(content, dict):
-        raise DataError(f"{file}: expected a JSON object with images, annotations and categories, as COCO has them")
+        raise DataError(
+            f"{file}: expected a JSON object with images, annotations and categories, as COCO has them"
+        )
     return content
 
 
 def _entries(content: Mapping[str, Any], part: str, file: Path) -> list[dict[str, Any]]:
     entries = content.get(part)
     if not isinstance(entries, list):
-        raise DataError(f"{file}: has no list '{part}'; expected images, annotations and categories, as COCO has them")
+        raise DataError(
+            f"{file}: has no list '{part}'; expected images, annotations and categories, as COCO has them"
+        )
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise DataError(f"{file}: {part}[{place}]: expected a JSON object, got {str(entry)[:40]!r}")

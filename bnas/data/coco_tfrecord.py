@@ -19,7 +19,9 @@ from bnas.data.splits import DataConfig, ImageSplits
 from bnas.data.tfrecord import Feature, example, record, records
 from bnas.errors import DataError
 
-_LAYOUT = "expected there: files whose names hold train, or val, and record, as coco_train.record-00000-of-00100"
+_LAYOUT = (
+    "expected there: files whose names hold train, or val, and record, as coco_train.record-00000-of-00100"
+)
 _ENCODED, _NAME, _BOX = "image/encoded", "image/filename", "image/object/bbox/"
 _LABEL, _TEXT = "image/object/class/label", "image/object/class/text"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -66,7 +68,7 @@ def read_records(paths: Sequence[Path]) -> Recorded:
             for start, data in records(path):
                 features = _example(data, path, start)
                 width, height = _size(features, path, start)
-                corners = np.stack([_floats(features, _BOX + side) for side in _SIDES], 1)
+                corners = _corners(features, path, start)
                 labels = _numbers(features, _LABEL)
                 texts = features.get(_TEXT, [])
                 if len(labels) != len(corners):
@@ -76,7 +78,9 @@ def read_records(paths: Sequence[Path]) -> Recorded:
                 for label, text in zip(labels.tolist(), texts, strict=False):
                     if isinstance(text, bytes):
                         names[label] = text.decode("utf-8", "replace")
-                sources.append(RecordImage(path, start, len(data), _text(features, _NAME) or f"record {start}"))
+                sources.append(
+                    RecordImage(path, start, len(data), _text(features, _NAME) or f"record {start}")
+                )
                 sizes.append((width, height))
                 parts["corners"].append(corners * [width, height, width, height])
                 parts["label"].append(labels)
@@ -120,7 +124,9 @@ def load_coco_tfrecord(config: DataConfig) -> ImageSplits:
     ids = sorted(set(mapped) or {*train.scenes.table.labels.tolist(), *test.scenes.table.labels.tolist()})
     names = train.names | test.names | mapped
     classes = tuple(names.get(label, str(label)) for label in ids)
-    return boxed_splits(config, _labelled(train.scenes, ids, root), _labelled(test.scenes, ids, root), classes)
+    return boxed_splits(
+        config, _labelled(train.scenes, ids, root), _labelled(test.scenes, ids, root), classes
+    )
 
 
 def _labelled(scenes: StoredScenes, ids: Sequence[int], root: Path) -> StoredScenes:
@@ -150,7 +156,9 @@ def _example(data: bytes, path: Path, start: int) -> dict[str, Feature]:
     try:
         return example(data)
     except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the record at byte {start} is no tf.train.Example, or damaged: {error}") from error
+        raise DataError(
+            f"{path}: the record at byte {start} is no tf.train.Example, or damaged: {error}"
+        ) from error
 
 
 def _size(features: dict[str, Feature], path: Path, start: int) -> tuple[int, int]:
@@ -161,6 +169,13 @@ def _size(features: dict[str, Feature], path: Path, start: int) -> tuple[int, in
     if not isinstance(encoded, list) or not encoded:
         raise DataError(f"{path}: the record at byte {start} has no {_ENCODED}")
     return read_rgb(path, encoded[0]).size
+
+
+def _corners(features: dict[str, Feature], path: Path, start: int) -> np.ndarray:
+    sides = [_floats(features, _BOX + side) for side in _SIDES]
+    if len({len(side) for side in sides}) > 1:
+        raise DataError(f"{path}: the record at byte {start} has unequal numbers of coordinates")
+    return np.stack(sides, 1)
 
 
 def _floats(features: dict[str, Feature], key: str) -> np.ndarray:

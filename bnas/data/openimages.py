@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,7 @@ from bnas.data.splits import DataConfig, ImageSplits
 from bnas.errors import DataError
 from bnas.files import write_text
 
-CATEGORIES = tuple(
-    (Path(__file__).parent / "openimages_mlperf.txt").read_text(encoding="utf-8").splitlines()
-)
+CATEGORIES = tuple((Path(__file__).parent / "openimages_mlperf.txt").read_text(encoding="utf-8").splitlines())
 _LABELS = "openimages-mlperf.json"
 # Where the scripts of MLCommons, and `bnas data openimages-mlperf`, put the annotations of the two splits.
 _ANNOTATIONS = {
@@ -62,7 +61,9 @@ def load_openimages_mlperf(config: DataConfig) -> ImageSplits:
     root = folder_of(config, _LAYOUT)
 
     def part(split: str, annotations: str | None, folder: str | None) -> Annotated:
-        candidates = [Path(annotations).expanduser()] if annotations else [root / x for x in _ANNOTATIONS[split]]
+        candidates = (
+            [Path(annotations).expanduser()] if annotations else [root / x for x in _ANNOTATIONS[split]]
+        )
         file = next((path for path in candidates if path.is_file()), None)
         if file is None:
             missing = " nor ".join(map(str, candidates))
@@ -107,7 +108,8 @@ def prepare_openimages_mlperf(boxes: Path, classes: Path, folder: Path, out: Pat
             absent.add(image)
     if not found:
         raise DataError(f"{folder}: none of its {len(files)} images has a box of the 264 classes in {boxes}")
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     with progress.bar("sizes of images", len(found)) as advance:
         for number, name in enumerate(sorted(found), start=1):
             width, height = ImageFile(folder, files[name]).size()
@@ -150,7 +152,9 @@ def _categories(file: Path) -> Mapping[str, int]:
     category: dict[str, int] = {}
     for row in _csv(file):
         if len(row) != 2:
-            raise DataError(f"{file}: expected a label and its name on each line, as /m/0cmf2,Airplane; got {row[:3]}")
+            raise DataError(
+                f"{file}: expected a label and its name on each line, as /m/0cmf2,Airplane; got {row[:3]}"
+            )
         if row[1] in CATEGORIES:
             category[row[0]] = CATEGORIES.index(row[1])
     missing = [name for i, name in enumerate(CATEGORIES) if i not in category.values()]

@@ -140,7 +140,9 @@ def stratified(labels: Sequence[int] | np.ndarray, count: int, rng: np.random.Ge
     return chosen
 
 
-def drawn(n: int, count: int | None, option: str, config: DataConfig, *, place: int, spared: int = 0) -> np.ndarray:
+def drawn(
+    n: int, count: int | None, option: str, config: DataConfig, *, place: int, spared: int = 0
+) -> np.ndarray:
     """Ascending indices of `count` (None: all) of `n` images, of which `spared` must be left.
 
     Raises:

@@ -62,7 +62,9 @@ def record(path: Path, start: int, length: int) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if masked(crc32c(data)) != check:
-        raise DataError(f"{path}: the record at byte {start} is damaged (its CRC-32C differs): copy the file again")
+        raise DataError(
+            f"{path}: the record at byte {start} is damaged (its CRC-32C differs): copy the file again"
+        )
     return data
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bnas.data.box_table import BoxTable
+from bnas.data.box_table import BoxTable, starts_of
 from bnas.data.box_transforms import Window
 from bnas.data.boxed_images import StoredScenes, Tile
 from bnas.data.splits import DataConfig
@@ -100,10 +100,10 @@ def _cut(whole: BoxTable, parts: np.ndarray) -> BoxTable:
     shown = np.flatnonzero((cut[:, 2:] - cut[:, :2] > 1 - 1e-3).all(1))
     share = after[shown] / before[shown]
     return BoxTable(
-        starts=np.concatenate([[0], np.cumsum(np.bincount(image[shown], minlength=len(parts)))]).astype(np.int64),
+        starts=starts_of(image[shown], len(parts)),
         sizes=parts[:, 2:].astype(np.int64),
         boxes=(cut[shown] / spans[shown]).astype(np.float32),
         labels=whole.labels[shown],
-        crowd=whole.crowd[shown] | (share < _LEAST),
+        crowd=whole.crowd[shown] | (share < _LEAST - 1e-6),
         areas=(whole.areas[shown] * share).astype(np.float32),
     )

@@ -85,7 +85,9 @@ def load_voc(config: DataConfig) -> ImageSplits:
         pairs = (("trainval", "test"), ("train", "val"))
         pair = next((p for p in pairs if all((lists / f"{name}.txt").is_file() for name in p)), None)
         if pair is None:
-            raise DataError(f"data.root={root}: {lists} has neither trainval.txt and test.txt nor train.txt and val.txt")
+            raise DataError(
+                f"data.root={root}: {lists} has neither trainval.txt and test.txt nor train.txt and val.txt"
+            )
         train, test = (_listed(lists / f"{name}.txt") for name in pair)
     else:
         images = annotations = root
@@ -98,7 +100,8 @@ def load_voc(config: DataConfig) -> ImageSplits:
             raise DataError(f"data.root={root}: {about}{found}; {_LAYOUT}")
         train, test = [n for n in every if n not in config.test_names], list(config.test_names)
     described = {
-        name: read_voc(annotations / f"{name}.xml", first_pixel=first_pixel) for name in dict.fromkeys(train + test)
+        name: read_voc(annotations / f"{name}.xml", first_pixel=first_pixel)
+        for name in dict.fromkeys(train + test)
     }
     classes = tuple(sorted({name for one in described.values() for name in one.names}))
     if not classes:
