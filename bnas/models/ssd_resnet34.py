@@ -56,7 +56,7 @@ class BasicBlock(nn.Module):
 
 
 class Body(nn.Module):
-    """Images [n, 3, H, W] to maps [n, 256, H / 8, W / 8]: a ResNet without the last stage and the third one's stride."""
+    """Images [n, 3, H, W] to maps [n, 256, H / 8, W / 8]: a ResNet without its last stage and its third's stride."""
 
     def __init__(self, depths: Sequence[int]) -> None:
         super().__init__()
