@@ -37,6 +37,7 @@ def made(size: tuple[int, int] = (SIZE, SIZE), **options: Any) -> RetinaNet:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     nn.init.constant_(model.head.classification_head.cls_logits.bias, -3.0)
+    model.head.classification_head.cls_logits.weight.data *= 0.02  # no score is 1
     model.head.regression_head.bbox_reg.weight.data *= 0.1
     oracles.randomize_norms(model)
     return model.eval()
@@ -109,6 +110,7 @@ def test_both_calls_find_the_same_boxes(size: tuple[int, int]) -> None:
     for ours, theirs, image in zip(found, witness, images, strict=True):
         scale = torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
         assert len(ours["boxes"]) > 5
+        assert len(ours["scores"].unique()) == len(ours["scores"])
         assert torch.equal(ours["labels"], theirs["labels"])
         assert torch.allclose(ours["scores"], theirs["scores"], atol=1e-5)
         assert torch.allclose(ours["boxes"], theirs["boxes"] * scale, atol=1e-2)

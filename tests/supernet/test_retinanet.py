@@ -38,6 +38,7 @@ def detector(**options: Any) -> RetinaNet:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     nn.init.constant_(model.head.classification_head.cls_logits.bias, -2.0)
+    model.head.classification_head.cls_logits.weight.data *= 0.02  # no score is 1
     oracles.randomize_norms(model)
     return model.eval()
 
