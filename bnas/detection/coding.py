@@ -32,12 +32,12 @@ def decoded(regressions: Tensor, anchors: Tensor, weights: Sequence[float]) -> T
     Of `encoded` the inverse, but that no box is more than 62.5 times as wide or high as its anchor.
     """
     middles, sides = _centred(anchors)
-    shifts, logs = (regressions / anchors.new_tensor(weights)).split(2, -1)
-    centres, halves = shifts * sides + middles, logs.clamp(max=_MOST).exp() * sides / 2
+    unit = regressions / anchors.new_tensor(weights)
+    centres, halves = unit[..., :2] * sides + middles, unit[..., 2:].clamp(max=_MOST).exp() * sides / 2
     return torch.cat([centres - halves, centres + halves], -1)
 
 
 def _centred(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Centres [..., 2] and sizes [..., 2]."""
-    low, high = boxes.split(2, -1)
+    low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import nms
+from torchvision.ops import batched_nms, nms
 
 from bnas.detection.coding import decoded
 from bnas.detection.outputs import Decoding, RawDetections, RawTensors, completing
@@ -79,7 +79,11 @@ def _suppressed(
     # the best one goes on in any case: not every runtime can suppress among no boxes
     able = (scores > decoding.score_threshold) | (scores >= scores.max())
     boxes, scores, labels = boxes[able], scores[able], labels[able]
-    kept = nms(_apart(boxes, labels, classes), scores, decoding.nms_threshold)[: decoding.most_boxes]
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # as one operation; class by class is quicker
+        kept = nms(_apart(boxes, labels, classes), scores, decoding.nms_threshold)
+    else:
+        kept = batched_nms(boxes.double(), scores.double(), labels, decoding.nms_threshold)
+    kept = kept[: decoding.most_boxes]
     kept = kept[scores[kept] > decoding.score_threshold]
     return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
 

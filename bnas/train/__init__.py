@@ -5,7 +5,7 @@ from __future__ import annotations
 from bnas.callable_package import make_callable
 from bnas.train.config import FeatureMatch, FinetuneConfig, PretrainConfig, TrainConfig
 from bnas.train.distill import DIVERGENCES, FEATURE_LOSSES, soft_label_loss
-from bnas.train.evaluate import evaluate, evaluate_subnet, recalibration_batches
+from bnas.train.evaluate import evaluate, evaluate_details, evaluate_subnet, recalibration_batches
 from bnas.train.learners import finetune, pretrain, train
 from bnas.train.norms import recalibrate
 from bnas.train.optimizers import OPTIMIZERS
@@ -29,6 +29,7 @@ __all__ = [
     "Task",
     "TrainConfig",
     "evaluate",
+    "evaluate_details",
     "evaluate_subnet",
     "finetune",
     "learning_rate",

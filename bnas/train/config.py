@@ -98,6 +98,12 @@ class LoopConfig:
         check(watched, "patience", "needs evaluate_epochs above 0", self.patience)
         check(self.keep_checkpoints >= 1, "keep_checkpoints", "must be at least 1", self.keep_checkpoints)
         known("task", self.task, TASKS)
+        if not TASKS[self.task].class_labels:
+            for name in ("label_smoothing", "mixup", "cutmix"):
+                value = getattr(self, name)
+                check(
+                    value == 0, name, f"must be 0 with task {self.task!r}, whose labels are no classes", value
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +178,9 @@ class DistillConfig(LoopConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(0 <= self.distill <= 1, "distill", "must be from 0 to 1", self.distill)
+        able = self.distill == 0 or TASKS[self.task].distill is not None
+        instead = "a teacher's inner maps can be learnt from instead, with features"
+        check(able, "distill", f"must be 0 with task {self.task!r} ({instead})", self.distill)
         check(is_positive(self.temperature), "temperature", "must be above 0", self.temperature)
         known("divergence", self.divergence, DIVERGENCES)
 

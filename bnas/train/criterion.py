@@ -76,6 +76,7 @@ def criteria(
             if teaching is None:
                 return loss
             if share > 0:
+                assert task.distill is not None  # the config says so
                 loss = (1 - share) * loss + share * task.distill(outputs, teaching[0], divergence)
             if own is not None:
                 loss = loss + feature_loss(own.take(), teaching[1], features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bnas.errors import DataError
+from bnas.train.detection_task import box_loss, map_details, map_percent
 
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2015, "Going deeper with convolutions", section 5
 
@@ -20,16 +21,32 @@ class Task:
 
     loss: (outputs, labels, label smoothing) to a scalar. Labels are whatever the metric reads, or of the
         kind that mixing images makes of them.
-    distill: (outputs, teacher's outputs, divergence of two tensors of logits) to a scalar.
+    distill: (outputs, teacher's outputs, divergence of two tensors of logits) to a scalar. None: a teacher's outputs
+        are not learnt from.
     metric: (outputs, labels) of all batches of a split to one number, named `metric_name`, unit included.
+    metric_label: what people call it; "": as it is named.
+    details: (outputs, labels) of all batches to the metric and further numbers by name. None: there are no others.
+    counts_images: the metric is a percentage of the images, whose standard error is that of a binomial share.
+    class_labels: labels are classes: they can be smoothed and mixed.
+    evaluation_batch: images that are evaluated at a time.
     """
 
     name: str
     loss: Callable[[Any, Tensor, float], Tensor]
-    distill: Callable[[Any, Any, Callable[[Tensor, Tensor], Tensor]], Tensor]
+    distill: Callable[[Any, Any, Callable[[Tensor, Tensor], Tensor]], Tensor] | None
     metric: Callable[[Iterable[tuple[Any, Tensor]]], float]
     metric_name: str
+    metric_label: str = ""
+    details: Callable[[Iterable[tuple[Any, Tensor]]], Mapping[str, float]] | None = None
     higher_is_better: bool = True
+    counts_images: bool = True
+    class_labels: bool = True
+    evaluation_batch: int = 250
+
+    @property
+    def label(self) -> str:
+        """What people call the metric."""
+        return self.metric_label or self.metric_name
 
 
 def classification_loss(outputs: Any, labels: Tensor, label_smoothing: float) -> Tensor:
@@ -61,6 +78,8 @@ def check_labels(labels: Tensor, classes: int) -> None:
     Raises:
         DataError: one is not.
     """
+    if labels.dim() == 3:
+        raise DataError("labels: these are boxes; a detector learns from them, with task: detection")
     if labels.dim() == 2 and labels.shape[1] != classes:
         raise DataError(
             f"labels: {labels.shape[1]} probabilities for each image, the network has {classes} classes"
@@ -108,5 +127,18 @@ TASKS: dict[str, Task] = {
         distill=classification_distill,
         metric=top1_percent,
         metric_name="top1_percent",
+        metric_label="top-1",
+    ),
+    "detection": Task(
+        name="detection",
+        loss=box_loss,
+        distill=None,
+        metric=map_percent,
+        metric_name="map_percent",
+        metric_label="mAP",
+        details=map_details,
+        counts_images=False,
+        class_labels=False,
+        evaluation_batch=16,
     ),
 }
