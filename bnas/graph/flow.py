@@ -23,7 +23,7 @@ def flow(model: nn.Module, example: Tensor) -> Flow:
 
     The model is left as it was. One image is enough; what is learnt holds for all inputs of its shape. Followed are
     modules of torch's convolutions, transposed convolutions, linear layers and batch norms, and torchvision's frozen
-    batch norm; a layer that runs twice, or shares its weights, or whose weights are computed, has no links.
+    batch norm; a layer that shares its weights with another, or whose weights are computed, has no links.
 
     Raises:
         ModelError: the model does not run on the example, or cannot be followed (see `check_model`).

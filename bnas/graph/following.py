@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,7 +38,9 @@ _READS_VALUES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """All that becomes of the output of `writer` is that the layer `reader` reads it, once.
+    """All that becomes of the output of `writer` is that `reader` reads it, and `reader` reads it whenever it runs.
+
+    Both may run several times, as the layers of a head that all levels of a pyramid share do.
 
     channels: for each input channel of the reader the output channel of the writer that it is, -1 if of another.
     between: the functions that compute in between, in order; each treats every element or channel by itself and is
@@ -198,29 +200,36 @@ class Following:
     def facts(self) -> Flow:
         links, ends = [], {}
         for path in self.kinds:
-            readings, reasons = self.readings.get(path, []), self.reasons.get(path, [])
-            why = self.unfit(path)
-            if why is None and len(readings) == 1 and not reasons:
-                reader = readings[0].reader
-                unfit = self.unfit(reader)
-                if unfit is None:
-                    links.append(readings[0])
-                    continue
-                why = f"is read by {reader}: {unfit}"
-            if why is None and readings:
-                reasons = [
-                    f"is read by {', '.join(dict.fromkeys(link.reader for link in readings))}",
-                    *reasons,
-                ]
-            ends[path] = why or "; ".join(dict.fromkeys(reasons)) or "nothing reads it"
+            found = self.link(path)
+            if isinstance(found, Link):
+                links.append(found)
+            else:
+                ends[path] = found
         return Flow(kinds=self.kinds, links=tuple(links), ends=ends)
+
+    def link(self, path: str) -> Link | str:
+        """The link of a layer, or why there is none."""
+        readings, reasons = self.readings.get(path, []), self.reasons.get(path, [])
+        readers = list(dict.fromkeys(link.reader for link in readings))
+        unfit = self.unfit(path)
+        if unfit is not None:
+            return unfit
+        if len(readers) != 1 or reasons:
+            by = [f"is read by {', '.join(readers)}"] if readers else []
+            return "; ".join(dict.fromkeys([*by, *reasons])) or "nothing reads it"
+        reader, first = readers[0], readings[0]
+        unfit = self.unfit(reader)
+        if unfit is not None:
+            return f"is read by {reader}: {unfit}"
+        if any((link.channels, link.between) != (first.channels, first.between) for link in readings):
+            return f"is read by {reader} in several ways"
+        if len(readings) < self.calls[reader]:
+            return f"is read by {reader}, which runs {self.calls[reader]} times and reads others too"
+        return replace(first, padded=any(link.padded for link in readings))
 
     def unfit(self, path: str) -> str | None:
         """Why a layer's weights cannot be changed with those of one other layer."""
-        if self.calls[path] > 1:
-            return f"runs {self.calls[path]} times"
-        module = self.model.get_submodule(path)
-        for tensor in module.parameters(recurse=False):
+        for tensor in self.model.get_submodule(path).parameters(recurse=False):
             others = [owner for owner in self.owners[id(tensor)] if owner != path]
             if others:
                 return f"shares its weights with {others[0]}"

@@ -36,13 +36,14 @@ def check_channels(net: nn.Module, x: Tensor, link: Link) -> None:
     )
     axis = -1 if isinstance(net.get_submodule(link.reader), nn.Linear) else 1
     net(x)
+    unchanged = seen[-1]
     for channel in sorted({*link.channels} - {-1}):
         changing = net.get_submodule(link.writer).register_forward_hook(
             lambda module, _, out, channel=channel: _raised(module, out, channel)
         )
         net(x)
         changing.remove()
-        changed = (seen[-1] != seen[0]).movedim(axis, 0).flatten(1).any(1)
+        changed = (seen[-1] != unchanged).movedim(axis, 0).flatten(1).any(1)
         assert changed.tolist() == [own == channel for own in link.channels]
     hook.remove()
 
@@ -297,14 +298,28 @@ def test_zeros_are_noticed(options: dict[str, object], padded: bool) -> None:
 def test_a_layer_that_is_not_alone_with_its_weights() -> None:
     shared = conv(3, 3)
     net = Net(lambda self, x: self.two(self.one(self.one(x))), one=shared, two=conv(3, 3))
-    assert checked(net).ends["one"] == "runs 2 times"
+    assert checked(net).ends["one"] == "is read by one, two"
     net = Net(lambda self, x: self.two(self.two(self.one(x))), one=conv(3, 3), two=conv(3, 3))
-    assert checked(net).ends["one"] == "is read by two: runs 2 times"
+    assert checked(net).ends["one"] == "is read by two, which runs 2 times and reads others too"
     net = Net(lambda self, x: self.two(self.one(x)), one=conv(3, 3), two=conv(3, 3))
     net.two.weight = net.one.weight
     assert checked(net).ends["one"] == "shares its weights with two"
     net = Net(lambda self, x: self.two(self.one(x)) + self.one.weight.sum(), one=conv(3, 3), two=conv(3, 3))
     assert checked(net).ends["one"] == "its weights are also used by sum in the model (Net)"
+
+
+def test_layers_that_run_on_several_levels() -> None:
+    net = Net(
+        lambda self, x: tuple(self.two(self.one(level).relu()) for level in (x, x[..., ::2], x[..., :3])),
+        one=conv(3, 4),
+        two=conv(4, 5),
+    )
+    (link,) = checked(net).links
+    assert (link.writer, link.reader, link.between) == ("one", "two", ("relu",))
+    net = Net(
+        lambda self, x: self.two(self.one(x).relu()) + self.two(self.one(x)), one=conv(3, 4), two=conv(4, 5)
+    )
+    assert checked(net).ends["one"] == "is read by two in several ways"
 
 
 def test_computed_weights_are_no_ones() -> None:

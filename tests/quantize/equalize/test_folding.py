@@ -153,11 +153,14 @@ def test_what_lies_between_is_named(between: nn.Module, reason: str) -> None:
     assert report.skipped[0].reason == f"{reason}; is an output of the model"
 
 
-def test_what_is_used_twice_stays() -> None:
-    conv, norm = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+def test_what_is_used_twice_is_folded_if_it_is_always_used_together() -> None:
+    conv, norm, other = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3)
     _, report = folded(uneven(nn.Sequential(conv, norm, conv, norm)))
+    assert len(report.folded) == 1
+    _, report = folded(uneven(nn.Sequential(conv, norm, other, norm)))
     assert report.folded == []
-    assert "runs 2 times" in report.skipped[0].reason
+    _, report = folded(uneven(nn.Sequential(conv, norm, conv)))
+    assert report.folded == []
     net = Net(
         lambda self, x: self.norm(y := self.conv(x)) + y, conv=nn.Conv2d(3, 3, 3), norm=nn.BatchNorm2d(3)
     )

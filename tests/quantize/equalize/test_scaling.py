@@ -134,6 +134,15 @@ def test_both_parts_of_a_concatenation() -> None:
     assert [report.layers for report in reports] == [("one", "last"), ("two", "last")]
 
 
+def test_a_head_that_several_levels_share() -> None:
+    net = Net(
+        lambda self, x: torch.cat([self.two(self.one(level).relu()).flatten() for level in (x, x[..., ::2])]),
+        one=nn.Conv2d(3, 4, 3), two=nn.Conv2d(4, 5, 1),
+    )  # fmt: skip
+    _, reports, _ = scaled(uneven(net))
+    assert [report.layers for report in reports] == [("one", "two")]
+
+
 def test_channels_that_are_dead_are_left_alone() -> None:
     net = uneven(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1)))
     net[0].weight.data[0] = 0
