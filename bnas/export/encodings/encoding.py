@@ -43,15 +43,20 @@ class Encoding:
         """Whether numbers are stored with a sign: those of a grid about zero."""
         return self.symmetric and any(self.offset)
 
-    def fake_quantized(self, x: Array) -> Array:
-        """`x` (float32), each number replaced by the nearest of the grid; halves go to the even one."""
+    def fake_quantized(self, x: Array, *, half_up: bool = False) -> Array:
+        """`x` (float32), each number replaced by the nearest of the grid.
+
+        Halves go to the even one, as torch and ONNX have it. `half_up`: q = ⌊x / scale − offset + ½⌋ instead, with what
+        float32 loses of x / scale by then, as AIMET's kernel for ONNX has it.
+        """
         if self.form == "float":
             return x.astype(np.float16).astype(np.float32)
         # float32 has too few digits for the numbers of grids of more than 24 bits
         exact = np.float64 if self.bits > 24 else np.float32
         scale, offset = (self._along(x, values).astype(exact) for values in (self.scale, self.offset))
-        numbers = np.clip(np.rint(x.astype(exact) / scale), offset, offset + exact(self.steps))
-        return (numbers * scale).astype(np.float32)
+        numbers = x.astype(exact) / scale
+        numbers = np.floor(numbers - offset + exact(0.5)) if half_up else np.rint(numbers) - offset
+        return ((np.clip(numbers, 0, exact(self.steps)) + offset) * scale).astype(np.float32)
 
     def _along(self, x: Array, values: tuple[float, ...]) -> Array:
         shape = [1] * x.ndim

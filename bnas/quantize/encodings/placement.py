@@ -158,8 +158,8 @@ def _modules(graph: Any, module: nn.Module, placement: Placement) -> dict[str, d
         path = module_of(scope, leaves)
         if path is None or times[path] > 1:
             continue
-        output = nodes[-1].output[0]
-        sides = {"input": nodes[0].input[0]} if nodes[0].input[0] in inputs & set(placement.activations) else {}
+        output, source = nodes[-1].output[0], next(iter(nodes[0].input), "")
+        sides = {"input": source} if source in inputs & set(placement.activations) else {}
         if output in placement.activations:
             sides["output"] = output
         if sides:
@@ -172,9 +172,12 @@ def module_of(scope: str, known: Collection[str]) -> str | None:
 
     Parts of a Sequential are named in full.
     """
-    path = ""
-    for part in scope.strip("/").split("/"):
-        path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
+    names: list[str] = []
+    before = None
+    for part in scope.strip("/").split("/"):  # a part of a Sequential repeats the name of that
+        names.append(part.removeprefix(f"{before}."))
+        before = part
+    path = ".".join(names)
     if path in known:
         return path
     stem, _, number = path.rpartition("_")

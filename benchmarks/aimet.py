@@ -1,0 +1,210 @@
+"""Do AIMET's own simulations, given our files, compute what ours does? `python -m benchmarks.aimet --python PYTHON`.
+
+PYTHON is that of an environment of its own, made with `python -m venv aimet && aimet/bin/pip install aimet-torch
+aimet-onnx`; BNAS_AIMET_PYTHON names it as well. Small networks, a detector and a subnet are quantized, written, loaded
+there by aimet-onnx (.onnx with .encodings of each version) and aimet-torch (.pth with _torch.encodings), and run on the
+same images. A fake quantization turns the last digit of a sum into a whole step now and then, so ours is computed as the
+other side computes: by the same runtime, and with halves rounded as it rounds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import bnas
+from benchmarks.aimet_networks import NETWORKS, seeded, with_state
+from benchmarks.outcome import Bar, print_outcome
+from bnas import export as exporting
+from bnas import quantize as quantizing
+from bnas.export.encodings import VERSIONS, Encoded, simulated
+from bnas.export.encodings.aimet import AimetEncodings
+from bnas.quantize.encodings import Aimet
+
+SIDE = Path(__file__).with_name("aimet_side.py")
+LARGEST = 1e-5  # difference, as a part of the largest output
+IMAGES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network and how it is quantized; `network`: its name, where AIMET's side can build it."""
+
+    name: str
+    module: nn.Module
+    config: Aimet
+    images: Tensor
+    network: str | None = None
+
+
+def cases(quick: bool = False) -> Iterator[Case]:
+    """Small networks in torch alone with several options; then, unless `quick`, a detector and a subnet of bnas."""
+    torch.manual_seed(1)
+    images = torch.randn(IMAGES, 3, 32, 32)
+    seed = Aimet()
+    for name in NETWORKS:
+        yield Case(name=name, module=seeded(name), config=seed, images=images, network=name)
+    options = {
+        "per channel": Aimet(per_channel=True),
+        "tf_enhanced": Aimet(scheme="tf_enhanced"),
+        "percentile": Aimet(scheme="percentile", percentile=99.9),
+        "strict": Aimet(weight_symmetry="strict", per_channel=True),
+        "4 and 16 bits": Aimet(weight_bits=4, activation_bits=16),
+        "symmetric": Aimet(activation_symmetry="unsigned"),
+    }
+    for name, config in options.items():
+        yield Case(
+            name=f"resnet, {name}", module=seeded("resnet"), config=config, images=images, network="resnet"
+        )
+    if not quick:
+        yield from _of_bnas(images)
+
+
+def _of_bnas(images: Tensor) -> Iterator[Case]:
+    model, (example,) = bnas.load_model("tiny_resnet", num_classes=10, shape=(3, 32, 32))
+    graph = bnas.trace(model, (example,))
+    supernet = bnas.Supernet(model, graph, bnas.derive_space(graph))
+    subnet = bnas.extract_subnet(supernet, supernet.space.smallest)
+    yield Case(name="subnet", module=subnet.eval(), config=Aimet(per_channel=True), images=images)
+    large = torch.randn(2, 3, 300, 300)
+    detector, _ = bnas.load_model("ssd_resnet34", num_classes=3, shape=(3, 300, 300))
+    yield Case(name="ssd_resnet34", module=detector.eval(), config=Aimet(), images=large)
+
+
+def jobs(folder: Path, case: Case) -> tuple[Encoded, list[dict[str, Any]]]:
+    """The case's files in `folder`, and what AIMET is to do with them."""
+    quantized = quantizing(case.module, case.config, [case.images], case.images[:1])
+    stem, made = folder / case.name.replace(" ", "_").replace(",", ""), []
+    np.save(f"{stem}.npy", case.images.numpy())
+    shared = {
+        "inputs": f"{stem.name}.npy",
+        "network": case.network,
+        "config": "default_config_per_channel" if case.config.per_channel else "default_config",
+    }
+    for version in VERSIONS:
+        path = folder / f"{stem.name}-{version.replace('.', '_')}"
+        exporting(quantized, AimetEncodings(version=version), path, case.images[:1])
+        made.append({**shared, "name": path.name, "stem": str(path), "by": "onnx"})
+    if case.network is not None:
+        made.append({**shared, "name": f"{stem.name}-torch", "stem": made[0]["stem"], "by": "torch"})
+    return quantized.model, made
+
+
+def by_onnxruntime(encoded: Encoded, images: Tensor) -> list[np.ndarray]:
+    """Outputs of the simulation, image by image, with halves rounded as aimet-onnx does."""
+    import onnxruntime
+
+    network = simulated(encoded.network, (*encoded.activations, *encoded.parameters), half_up=True)
+    options = onnxruntime.SessionOptions()
+    # no layouts of its own for convolutions: they add in another order
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = onnxruntime.InferenceSession(network.SerializeToString(), options)
+    name = session.get_inputs()[0].name
+    each = [session.run(None, {name: image[None].numpy()}) for image in images]
+    return [np.concatenate(values) for values in zip(*each, strict=True)]
+
+
+def by_torch(encoded: Encoded, network: str, images: Tensor) -> np.ndarray:
+    """Outputs of the torch module with encodings by module, as `_torch.encodings` has them."""
+    module = with_state(NETWORKS[network](), encoded.state)
+
+    def fake(tensor: str) -> Callable[[Tensor], Tensor]:
+        encoding = encoded.encoding(tensor)
+        return lambda x: torch.from_numpy(encoding.fake_quantized(x.detach().numpy()))
+
+    for path, layer in module.named_modules():
+        sides = encoded.modules.get(path, {})
+        if "input" in sides:
+            layer.register_forward_pre_hook(lambda _, x, to=fake(sides["input"]): (to(x[0]), *x[1:]))
+        if "output" in sides:
+            layer.register_forward_hook(lambda _, x, y, to=fake(sides["output"]): to(y))
+        if any(x.name == f"{path}.weight" for x in encoded.parameters):
+            layer.weight.data = fake(f"{path}.weight")(layer.weight)
+    with torch.no_grad():
+        return torch.cat([module(image[None]) for image in images]).numpy()
+
+
+def differing(encoded: Encoded, arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """How many numbers aimet-torch's quantizers made otherwise than we do of the same, and of how many."""
+    wrong = count = 0
+    for key in arrays:
+        if not key.endswith(":in"):
+            continue
+        path, kind, which = key.removesuffix(":in").rsplit(".", 2)
+        side = kind.removesuffix("_quantizers")
+        tensor = f"{path}.{which}" if side == "param" else encoded.modules[path][side]
+        ours = encoded.encoding(tensor).fake_quantized(arrays[key])
+        wrong += int((ours != arrays[key.replace(":in", ":out")]).sum())
+        count += ours.size
+    return wrong, count
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference, as a part of the largest output; infinite where shapes differ."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+
+
+def compared(python: str, quick: bool = False) -> tuple[dict[str, Any], dict[str, Bar]]:
+    """Figures of each case and the bars they are held to."""
+    figures: dict[str, Any] = {}
+    bars: dict[str, Bar] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        all_cases = list(cases(quick))
+        made = {case.name: jobs(folder, case) for case in all_cases}
+        (folder / "jobs.json").write_text(json.dumps([job for _, own in made.values() for job in own]))
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        subprocess.run([python, str(SIDE), str(folder)], check=True, env=environment)
+        done = json.loads((folder / "done.json").read_text())
+        for case in all_cases:
+            encoded, own = made[case.name]
+            ours = by_onnxruntime(encoded, case.images)
+            for job in own:
+                found = done["jobs"][job["name"]]
+                title = f"{case.name}, {'torch' if job['by'] == 'torch' else job['name'][-5:].replace('_', '.')}"
+                if "error" in found:
+                    print(f"{title}: {found['error']}")
+                    bars[title] = Bar(value=float("inf"), goal=f"<= {LARGEST}")
+                    continue
+                arrays = dict(np.load(folder / f"{job['name']}.npz"))
+                if job["by"] == "torch":
+                    wrong, count = differing(encoded, arrays)
+                    found |= {"numbers": count, "otherwise": wrong}
+                    bars[f"{title}: numbers quantized otherwise"] = Bar(value=wrong, goal="<= 0")
+                    expected = [by_torch(encoded, str(case.network), case.images)]
+                else:
+                    expected = ours
+                difference = max(
+                    relative(value, arrays[f"output{place}"]) for place, value in enumerate(expected)
+                )
+                figures[title] = {**found, "difference": difference}
+                bars[title] = Bar(value=difference, goal=f"<= {LARGEST}")
+                print(f"{title}: differs by {difference:.2g}; {found}")
+    return {"versions": done["versions"], "cases": figures}, bars
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--python", default=os.environ.get("BNAS_AIMET_PYTHON"), help="of AIMET's environment")
+    parser.add_argument("--quick", action="store_true", help="small networks only")
+    options = parser.parse_args()
+    if not options.python:
+        parser.error("give --python, or set BNAS_AIMET_PYTHON, to the python of an environment with AIMET")
+    print_outcome("aimet", *compared(options.python, options.quick))
+
+
+if __name__ == "__main__":
+    main()
