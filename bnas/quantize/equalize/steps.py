@@ -59,7 +59,7 @@ def equalize(model: nn.Module, example: Tensor, config: Equalize | None = None) 
     if config.fold_norms:
         state = fold_norms(module, example)
         note("fold_norms", exact=True)
-    found, skipped = chains(module, state.flow, config)
+    found, skipped = chains(module, state.flow, config) if config.scale or config.absorb else ([], [])
     scaled: list[Scaled] = []
     absorbed: list[Absorbed] = []
     iterations = 0

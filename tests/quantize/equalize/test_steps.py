@@ -90,6 +90,7 @@ def test_the_model_is_left_as_it_was_and_steps_can_be_left_out() -> None:
     assert nothing.module.state_dict().keys() == net.state_dict().keys()
     folded = equalize(net, x, Equalize(scale=False, absorb=False))
     assert (list(folded.differences), folded.scaled, folded.absorbed) == (["fold_norms"], (), ())
+    assert folded.skipped == ()
     whole = bnas.quantize.equalize(net, x)  # the package itself can be called
     assert list(whole.differences) == ["fold_norms", "scale", "absorb"]
     assert not whole.module.training
