@@ -16,8 +16,10 @@ from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, precisions, relative, subnet_names
 from bnas.data import batches
+from bnas.detection import decoding_of
 from bnas.export import Artefact, ExportConfig, OpenVinoIR, Quantized
 from bnas.export.artefact import files_of
+from bnas.export.boxes import CONFIDENT
 from bnas.export.openvino_runtime import read_network
 from bnas.files import read_json, write_json
 from bnas.space import resized
@@ -49,6 +51,7 @@ def export(project: Project) -> Made:
     ]
     plain, further = formats_of(project.config.export, project.data.train)
     made: list[str] = []
+    detectors = False
     checked: dict[str, dict[str, Artefact]] = {}
     with progress.bar("export", total=len(names) * (1 + len(further))) as step:
         for name in names:
@@ -59,6 +62,7 @@ def export(project: Project) -> Made:
                 example=resized(project.example, size),
                 images=[resized(batch, size) for batch in images],
             )
+            detectors = decoding_of(module) is not None
             small = absolute(project, int8[name])
             files = {
                 "fp32": _written(project, subnet, module, plain, "fp32.xml"),
@@ -78,19 +82,30 @@ def export(project: Project) -> Made:
     _remove_others(project, made)
     write_json(project.folder.path("subnets", "artefacts.json"), checked)
     worst = max(files["fp32"].largest_difference or 0.0 for files in checked.values())
-    agreement = min(files["int8"].agreement_percent or 0.0 for files in checked.values())
     count = sum(map(len, checked.values()))
     return Made(
         paths=(*made, "subnets/artefacts.json"),
-        line=f"{count} networks; FP32 within {worst:.1g} of the torch modules, INT8 of the same opinion on "
-        f"at least {agreement:.1f} % of {sum(map(len, images))} images → {project.folder.path('subnets')}",
+        line=f"{count} networks; FP32 within {worst:.1g} of the torch modules, "
+        f"{_opinion([files['int8'] for files in checked.values()], detectors, sum(map(len, images)))} "
+        f"→ {project.folder.path('subnets')}",
     )
+
+
+def _opinion(int8: Sequence[Artefact], detectors: bool, images: int) -> str:
+    """What INT8 networks say beside the torch modules."""
+    known = [own.agreement_percent for own in int8 if own.agreement_percent is not None]
+    if detectors and not known:
+        return f"none finds boxes with a score of {CONFIDENT:g} or more in {images} images"
+    least = min(known, default=0.0)
+    if detectors:
+        return f"INT8 finds the same boxes for at least {least:.1f} % of them in {images} images"
+    return f"INT8 of the same opinion on at least {least:.1f} % of {images} images"
 
 
 def _remove_others(project: Project, made: Sequence[str]) -> None:
     """Files of formats that are no longer asked for: they may be of networks as they were before."""
     for path in project.folder.path("subnets").glob("*/*"):
-        ours = path.suffix in FURTHER or path.stem.endswith("_u8")
+        ours = path.suffix in FURTHER or path.stem.endswith(("_u8", "_nms"))
         if ours and str(path.relative_to(project.folder.root)) not in made:
             path.unlink()
 
@@ -110,7 +125,8 @@ def _networks(
     if not config.int8:
         return
     if isinstance(config, OpenVinoIR):
-        yield "int8", Quantized(model=read_network(small.path), precision=small.precision)
+        model = read_network(small.path)
+        yield "int8", Quantized(model=model, precision=small.precision, detector=subnet.module)
         return
     quantizer = quantizer_for(project.config.quantize, config)
     size = resolution(project, subnet.name)

@@ -28,7 +28,7 @@ FURTHER = (".onnx", ".pt2", ".ts")  # suffixes of files that are written when th
 def plain_ir(config: ExportConfig) -> OpenVinoIR:
     """OpenVINO IR as every run writes it: of normalised images, for timing, accuracy and the report."""
     own = config if isinstance(config, OpenVinoIR) else OpenVinoIR(**_shared(config))
-    return replace(own, preprocess=None, input_shape=None, also=())
+    return replace(own, preprocess=None, nms=False, input_shape=None, also=())
 
 
 def formats_of(config: ExportConfig, images: Images) -> tuple[OpenVinoIR, list[ExportConfig]]:
@@ -43,8 +43,12 @@ def formats_of(config: ExportConfig, images: Images) -> tuple[OpenVinoIR, list[E
         if isinstance(own, OpenVinoIR):
             if own.preprocess is not None:
                 further.append(replace(own, preprocess=_preprocess(own.preprocess, images)))
+            elif own.nms:
+                further.append(own)
             elif own is not first:
-                raise ConfigError("export.also: openvino_ir is written in any case; give it `preprocess`")
+                raise ConfigError(
+                    "export.also: openvino_ir is written in any case; give it `preprocess` or, for a detector, `nms`"
+                )
         else:
             further.append(own)
     suffixes = [suffix_of(own) for own in further]
@@ -105,4 +109,6 @@ def _kind(config: ExportConfig) -> str:
 def suffix_of(config: ExportConfig) -> str:
     """What follows `fp32` and `int8` in the file's name."""
     known = _SUFFIXES.get(_kind(config), f".{_kind(config)}")
-    return f"_u8{known}" if isinstance(config, OpenVinoIR) else known
+    if not isinstance(config, OpenVinoIR):
+        return known
+    return ("_u8" if config.preprocess is not None else "") + ("_nms" if config.nms else "") + known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnas.detection.outputs import Decoding, RawDetections, RawTensors, completing, decoding_of
+from bnas.detection.outputs import Decoding, RawDetections, RawTensors, completing, decoding_of, deployed
 from bnas.detection.targets import Boxes, packed, unpacked
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "RawTensors",
     "completing",
     "decoding_of",
+    "deployed",
     "packed",
     "unpacked",
 ]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from bnas.errors import ConfigError
 
+_LEAST = 1e-30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
@@ -61,21 +63,25 @@ class RawDetections(NamedTuple):
 
 
 class RawTensors(nn.Module):
-    """A detector as it is deployed: images [n, C, H, W] to scores [n, anchors, outputs] and regressions [n, anchors, 4].
+    """A detector as it is deployed: images [n, C, H, W] to what `deployed` gives.
 
-    Scores are probabilities where `probabilities` (MLCommons' SSD-ResNet34 is deployed so), else logits.
+    Scores are [n, anchors, outputs], regressions [n, anchors, 4].
     """
 
-    def __init__(self, detector: nn.Module, *, probabilities: bool = False) -> None:
+    def __init__(self, detector: nn.Module) -> None:
         super().__init__()
         self.detector = detector
-        self.probabilities = probabilities
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, boxes, _, _, decoding = self.detector(images)
-        if not self.probabilities:
-            return logits, boxes
-        return (logits.softmax(-1) if decoding.scores == "softmax" else logits.sigmoid()), boxes
+        return deployed(self.detector(images))
+
+
+def deployed(raw: RawDetections) -> tuple[Tensor, Tensor]:
+    """Scores and regressions as a deployed detector gives them: logits of "sigmoid", probabilities of "softmax".
+
+    The latter as MLCommons' SSD-ResNet34 has them, whose softmax over the classes is part of the network.
+    """
+    return (raw.logits.softmax(-1) if raw.decoding.scores == "softmax" else raw.logits), raw.boxes
 
 
 def decoding_of(module: nn.Module) -> Decoding | None:
@@ -96,7 +102,9 @@ def completing(detector: nn.Module, example: Tensor) -> Callable[[Sequence[Tenso
     detector.train(training)
 
     def complete(tensors: Sequence[Tensor]) -> RawDetections:
-        logits, boxes = (torch.as_tensor(tensor) for tensor in tensors)
+        scores, boxes = (torch.as_tensor(tensor) for tensor in tensors)
+        # of probabilities the logarithms; quantized ones may be 0
+        logits = scores.clamp(min=_LEAST).log() if raw.decoding.scores == "softmax" else scores
         return RawDetections(logits, boxes, raw.anchors, raw.levels, raw.decoding)
 
     return complete

@@ -16,9 +16,10 @@ from bnas.export.artefact import (
 from bnas.export.onnx import Onnx
 from bnas.export.openvino_ir import OpenVinoIR, convert
 from bnas.export.preprocess import Preprocess
-from bnas.export.run import load
+from bnas.export.run import load, load_all
 from bnas.export.torch_export import TorchExport
 from bnas.export.torchscript import TorchScript
+from bnas.export.traceable import traceable
 from bnas.export.verify import export_verified, verify
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "export_verified",
     "exporter",
     "load",
+    "load_all",
+    "traceable",
     "verify",
 ]
 

@@ -17,22 +17,27 @@ from bnas.errors import ConfigError, ExportError, RunError, did_you_mean
 from bnas.export.preprocess import Preprocess
 
 Precision = Literal["f32", "int8"]
-Runtime = Literal["openvino", "torch", "onnx"]
+Runtime = Literal["openvino", "torch", "onnx", "aimet"]
 LATER = {"plain": "unless default"}  # of options that came after runs had been written without them
+# What follows a network's name in the files of the format "aimet", in the order in which its digest takes them.
+AIMET_FILES = (".encodings", ".onnx", ".pth", ".encodings.yaml", "_torch.encodings", "_params.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
     """A quantized network in its runtime's own form, not yet written.
 
-    `model` is an `openvino.Model`; with `runtime` "torch" a `torch.fx.GraphModule`, with "onnx" an `onnx.ModelProto`.
-    `operations`: where its parts differ in precision, that of each operation by its name in `model`.
+    `model` is an `openvino.Model`; with `runtime` "torch" a `torch.fx.GraphModule`, with "onnx" an `onnx.ModelProto`,
+    with "aimet" a `bnas.export.encodings.Encoded`.
+    `operations`: where its parts differ in precision, that of each operation by its name in `model`. `detector`: the
+    torch module, where it is a detector, for what is to follow `model` in a file with non-maximum suppression.
     """
 
     model: Any
     precision: Precision = "int8"
     runtime: Runtime = "openvino"
     operations: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    detector: nn.Module | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +47,9 @@ class Artefact:
     `digest` is the SHA-256 of all its files, `size_bytes` their sum. `verify` fills in what was found by
     running it beside the torch module: `largest_difference` between their outputs as a fraction of the
     module's largest |output|, and how many per cent of the images get the same top-1 class.
-    `format` is "openvino_ir", "onnx", "torch_export" or "torchscript", or that of an exporter of your own.
-    `preprocess` is what is built into it: then it takes images as they are stored, not normalised ones.
+    `format` is "openvino_ir", "onnx", "torch_export", "torchscript" or "aimet", or that of an exporter of your own.
+    `preprocess` is what is built into it: then it takes images as they are stored, not normalised ones. `nms`: its
+    outputs are the boxes found in an image, not scores and regressions of all anchors.
     """
 
     path: str
@@ -54,6 +60,7 @@ class Artefact:
     largest_difference: float | None = None
     agreement_percent: float | None = None
     preprocess: Preprocess | None = field(default=None, metadata=LATER)
+    nms: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +128,7 @@ def exporter(config: type[ExportConfig]) -> Callable[[E], E]:
 def export(model: nn.Module | Quantized, config: ExportConfig, path: Path | str, example: Tensor) -> Artefact:
     """Write `model` (a module in eval mode, or what `quantize` returns) to `path`.
 
-    `example` is one input, [n, C, H, W].
+    `example` is one input, [n, C, H, W]. A detector is written as `bnas.detection.RawTensors`, without decoding.
 
     Raises:
         ExportError: the network cannot be converted; the text names the operation.
@@ -151,6 +158,8 @@ def check_digest(artefact: Artefact) -> None:
 def files_of(artefact: Artefact) -> tuple[Path, ...]:
     """All files of the artefact, in the order in which its digest takes them."""
     path = Path(artefact.path)
+    if artefact.format == "aimet":
+        return tuple(path.with_name(f"{path.stem}{end}") for end in AIMET_FILES)
     return (path, path.with_suffix(".bin")) if artefact.format == "openvino_ir" else (path,)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,9 +70,33 @@ def in_batches(run: Callable[[Tensor], Tensor], images: Tensor, batch: int | Non
 
     A last, smaller batch is filled up with copies of its last image.
     """
-    outputs = []
+    return all_in_batches(lambda chunk: (run(chunk),), images, batch)[0]
+
+
+def all_in_batches(
+    run: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, batch: int | None
+) -> tuple[Tensor, ...]:
+    """As `in_batches`, of a network that has several outputs [n, ...]."""
+    found = []
     for chunk in torch.split(images, batch or max(len(images), 1)):
         missing = 0 if batch is None else batch - len(chunk)
-        filled = torch.cat([chunk, chunk[-1:].expand(missing, *chunk.shape[1:])]) if missing else chunk
-        outputs.append(run(filled.contiguous())[: len(chunk)])
-    return torch.cat(outputs)
+        if not missing:
+            found.append(run(chunk.contiguous()))
+            continue
+        filled = torch.cat([chunk, chunk[-1:].expand(missing, *chunk.shape[1:])])
+        found.append(tuple(output[: len(chunk)] for output in run(filled)))
+    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+
+def tensors_in(outputs: Any) -> tuple[Tensor, ...]:
+    """All tensors of what a network gives, which may be in lists and mappings, as float32."""
+    match outputs:
+        case Tensor():
+            return (outputs.float(),)
+        case np.ndarray() if outputs.dtype.kind in "fiub":
+            return (torch.from_numpy(outputs).float(),)
+        case Mapping():
+            return tensors_in(tuple(outputs.values()))
+        case list() | tuple():
+            return tuple(tensor for own in outputs for tensor in tensors_in(own))
+    return ()

@@ -22,6 +22,7 @@ from bnas.errors import ConfigError, ExportError, require
 from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, exporter
 from bnas.export.batching import Asked, Takes
 from bnas.export.texts import said, said_by_onnxruntime
+from bnas.export.traceable import traceable
 from bnas.files import write_bytes
 
 OPSET = 17
@@ -55,7 +56,7 @@ def to_onnx(module: nn.Module, example: Tensor, *, opset: int = OPSET, batch: in
     onnx = require("onnx", _EXTRA)
     if any(layer.training for layer in module.modules()):
         raise ExportError("the network is in training mode; call .eval() on it first")
-    image = example[:1]
+    module, image = traceable(module), example[:1]
     written: Any = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         # torch calls this exporter deprecated; what a tracer warns of (Python branches on values) is settled by
@@ -89,9 +90,7 @@ def export_onnx(model: nn.Module | Quantized, config: Onnx, path: Path, example:
     if not isinstance(model, Quantized):
         network = to_onnx(model, example, opset=config.opset, batch=config.batch)
     elif model.runtime == "onnx":
-        network = onnx.ModelProto()
-        network.CopyFrom(model.model)
-        _set_batch(network, config.batch)
+        network = with_batch(model.model, config.batch)
     else:
         raise ExportError(
             f"export: onnx takes torch modules and networks quantized in ONNX form (quantize.kind=onnx_qdq), "
@@ -112,13 +111,15 @@ def export_onnx(model: nn.Module | Quantized, config: Onnx, path: Path, example:
     )
 
 
-def load_onnx(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], Tensor]]:
-    """The network in ONNX Runtime, for `bnas.export.run.load`."""
+def load_onnx(
+    path: Path, asked: Asked, content: bytes | None = None
+) -> tuple[Takes, Callable[[Tensor], Any]]:
+    """The network in ONNX Runtime, for `bnas.export.run.load`; `content`: instead of that of the file."""
     ort = require("onnxruntime", _EXTRA)
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions besides
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(content or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common class
         raise ExportError(
             f"{path}: ONNX Runtime {ort.__version__} cannot load it: {said_by_onnxruntime(error)}"
@@ -132,24 +133,27 @@ def load_onnx(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], Tenso
         u8=first.type == "tensor(uint8)",
     )
 
-    def step(images: Tensor) -> Tensor:
+    def step(images: Tensor) -> Any:
         try:
-            return torch.from_numpy(session.run(None, {first.name: images.numpy()})[0]).float()
+            return session.run(None, {first.name: images.numpy()})
         except Exception as error:
             raise RuntimeError(said_by_onnxruntime(error)) from error
 
     return takes, step
 
 
-def _set_batch(model: Any, batch: int | None) -> None:
-    """Give the first dimensions of inputs and outputs that are open, by name, this size."""
+def with_batch(network: Any, batch: int | None) -> Any:
+    """A copy of an `onnx.ModelProto` in which first dimensions of inputs and outputs that are open have this size."""
+    model = require("onnx", _EXTRA).ModelProto()
+    model.CopyFrom(network)
     if batch is None:
-        return
+        return model
     graph = model.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param == BATCH:
                 size.dim_value = batch
+    return model
 
 
 def _own_constants(graph: Any) -> None:

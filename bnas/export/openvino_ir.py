@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
+from bnas.detection import decoding_of
 from bnas.errors import ConfigError, ExportError
 from bnas.export.artefact import LATER, Artefact, ExportConfig, Quantized, digest_of, exporter
+from bnas.export.nms import build_in_nms
 from bnas.export.openvino_runtime import last_line, openvino, set_batch, without_telemetry
 from bnas.export.preprocess import Preprocess, build_in
+from bnas.export.traceable import traceable
 from bnas.files import cannot_write, write_bytes
 
 
@@ -26,12 +29,14 @@ class OpenVinoIR(ExportConfig):
 
     `input_shape`: the network's input, [n, C, H, W], -1 for any number; null: that of the run's images, `batch` at a
     time. `preprocess`: pre-processing to build in, or "from_data": the normalisation of the run's images, on bytes. A
-    run writes such networks beside the plain ones, as fp32_u8.xml and int8_u8.xml.
+    run writes such networks beside the plain ones, as fp32_u8.xml and int8_u8.xml. `nms`: of a detector, decoding and
+    non-maximum suppression are built in (fp32_nms.xml and int8_nms.xml; with pre-processing fp32_u8_nms.xml and so on).
     """
 
     kind: Literal["openvino_ir"] = "openvino_ir"
     input_shape: tuple[int, ...] | None = field(default=None, metadata=LATER)
     preprocess: Preprocess | Literal["from_data"] | None = field(default=None, metadata=LATER)
+    nms: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +45,10 @@ class OpenVinoIR(ExportConfig):
             raise ConfigError(
                 f"input_shape: expected [n, C, H, W], each 1 or more, or -1 for any, got {list(shape)}"
             )
+        if self.nms and self.batch != 1:
+            raise ConfigError(f"nms: boxes are found in one image at a time, set batch=1; got {self.batch}")
+        if self.nms and shape is not None:
+            raise ConfigError("input_shape: expected null with nms, as anchors are for one size of images")
 
 
 def convert(module: nn.Module, example: Tensor) -> Any:
@@ -59,7 +68,7 @@ def convert_with_modules(module: nn.Module, example: Tensor) -> tuple[Any, dict[
     """
     if any(layer.training for layer in module.modules()):
         raise ExportError("export: the network is in training mode; call .eval() on it first")
-    image = example[:1]
+    module, image = traceable(module), example[:1]
     with torch.no_grad(), without_telemetry(), warnings.catch_warnings():
         # OpenVINO traces by torch.jit, which newer versions of torch call deprecated; what a tracer warns of
         # (Python branches on values) is settled by comparing the artefact with the module.
@@ -113,6 +122,8 @@ def export_openvino_ir(
     _set_shape(network, config)
     if isinstance(preprocess, str):
         raise ExportError(f"export.preprocess: '{preprocess}' is for runs; give mean_values and scale_values")
+    if config.nms:
+        network = build_in_nms(network, _detector(model), example)
     if preprocess is not None:
         network = build_in(network, preprocess)
     digest, size_bytes = save(network, path)
@@ -123,7 +134,15 @@ def export_openvino_ir(
         digest=digest,
         size_bytes=size_bytes,
         preprocess=preprocess,
+        nms=config.nms,
     )
+
+
+def _detector(model: nn.Module | Quantized) -> nn.Module:
+    detector = model.detector if isinstance(model, Quantized) else model
+    if detector is None or decoding_of(detector) is None:
+        raise ExportError("export.nms: the network is no detector; set nms=false")
+    return detector
 
 
 def _network(model: nn.Module | Quantized, example: Tensor) -> Any:

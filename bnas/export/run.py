@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from bnas.errors import ExportError
-from bnas.export.batching import Asked, Takes, in_batches
+from bnas.export.batching import Asked, Takes, all_in_batches, tensors_in
+from bnas.export.encodings.aimet import load_encodings
 from bnas.export.onnx import load_onnx
 from bnas.export.openvino_runtime import compile_network, last_line, read_network, set_batch
 from bnas.export.torch_export import load_torch_export
 from bnas.export.torchscript import load_torchscript
 
-Step = Callable[[Tensor], Tensor]  # for as many images at once as the network takes
+Step = Callable[[Tensor], Any]  # for as many images at once as the network takes; its output, or its outputs
 Run = Callable[[Tensor], Tensor]
+RunAll = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def load(path: Path | str, *, batch: int | None = None, compiled: bool = False, trusted: bool = False) -> Run:
@@ -35,7 +37,27 @@ def load(path: Path | str, *, batch: int | None = None, compiled: bool = False, 
             for images of another shape than the network takes, and for what fails in the network itself.
         MissingPackageError: the runtime of this kind of file is not installed.
     """
-    path = Path(path)
+    run = _loaded(path, Asked(batch=batch, compiled=compiled, trusted=trusted), slice(1))
+    return lambda images: run(images)[0]
+
+
+def load_all(
+    path: Path | str, *, batch: int | None = None, compiled: bool = False, trusted: bool = False
+) -> RunAll:
+    """As `load`, of all outputs: of a detector its scores and its boxes.
+
+    An output whose first size is not the number of images, as of a network with non-maximum suppression built in, is
+    right for as many images as the network takes at once, and no more.
+
+    Raises:
+        ExportError, MissingPackageError: as `load`.
+    """
+    return _loaded(path, Asked(batch=batch, compiled=compiled, trusted=trusted), slice(None))
+
+
+def _loaded(path: Path | str, asked: Asked, wanted: slice) -> RunAll:
+    """A function that gives those of the network's outputs."""
+    path, batch = Path(path), asked.batch
     if batch is not None and batch < 1:
         raise ExportError(f"batch: expected 1 or more, or None, got {batch}")
     if not path.exists():
@@ -45,14 +67,16 @@ def load(path: Path | str, *, batch: int | None = None, compiled: bool = False, 
         raise ExportError(
             f"{path}: not a network that can be run; expected a file named {', '.join(SUFFIXES)}"
         )
-    takes, step = LOADERS[kind](path, Asked(batch=batch, compiled=compiled, trusted=trusted))
+    takes, step = LOADERS[kind](path, asked)
     if batch is not None and takes.batch not in (None, batch):
         raise ExportError(f"{path} takes {takes.batch} images at once, it was asked to take {batch}")
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor) -> tuple[Tensor, ...]:
         fitting = takes.of(images, str(path))
         try:
-            return in_batches(step, fitting, takes.batch or batch)
+            return all_in_batches(
+                lambda chunk: tensors_in(step(chunk))[wanted], fitting, takes.batch or batch
+            )
         except RuntimeError as error:  # of OpenVINO and of torch; ONNX Runtime's are made such
             raise ExportError(
                 f"{path} cannot be run on images {list(images.shape)}: {last_line(error)}"
@@ -74,8 +98,9 @@ def load_openvino(path: Path, asked: Asked) -> tuple[Takes, Step]:
     except RuntimeError as error:
         raise ExportError(f"{path}: OpenVINO cannot run this network: {last_line(error)}") from error
 
-    def step(images: Tensor) -> Tensor:
-        return torch.from_numpy(request.infer([images.numpy()])[0].copy()).float()
+    def step(images: Tensor) -> list[Tensor]:
+        results = request.infer([images.numpy()])
+        return [torch.from_numpy(results[place].copy()) for place in range(len(model.outputs))]
 
     return takes, step
 
@@ -104,6 +129,7 @@ Loader = Callable[[Path, Asked], tuple[Takes, Step]]
 LOADERS: dict[str, Loader] = {
     ".xml": load_openvino,
     ".onnx": load_onnx,
+    ".encodings": load_encodings,
     ".pt2": load_torch_export,
     ".pt": load_torchscript,
     ".ts": load_torchscript,

@@ -20,6 +20,7 @@ from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, e
 from bnas.export.batching import Asked, Takes
 from bnas.export.pt2_archive import checked, weights_only
 from bnas.export.texts import said
+from bnas.export.traceable import traceable
 from bnas.files import write_bytes
 
 # Modules that make libraries of operations known to torch; networks quantized as graphs call the first.
@@ -47,6 +48,7 @@ def to_program(model: nn.Module, example: Tensor, batch: int | None = 1) -> torc
     """
     if not isinstance(model, torch.fx.GraphModule) and any(layer.training for layer in model.modules()):
         raise ExportError("export: the network is in training mode; call .eval() on it first")
+    model = traceable(model)
     images = torch.zeros(2 if batch is None else batch, *example.shape[1:])  # torch takes 1 for a constant
     dynamic = ({0: torch.export.Dim("batch")},) if batch is None else None
     with torch.no_grad(), _quiet():
@@ -104,7 +106,7 @@ def load_program(path: Path, *, trusted: bool = False) -> torch.export.ExportedP
     return program
 
 
-def load_torch_export(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], Tensor]]:
+def load_torch_export(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], Any]]:
     """The network in PyTorch, operation by operation or compiled by inductor, for `bnas.export.run.load`."""
     program = load_program(path, trusted=asked.trusted)
     names = program.graph_signature.user_inputs
@@ -123,9 +125,9 @@ def load_torch_export(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor
         options: Any = import_module("torch._inductor.config")
         frozen = options.patch(freezing=True)  # weights that could change make inductor take FP32 kernels
 
-    def step(images: Tensor) -> Tensor:
+    def step(images: Tensor) -> Any:
         with torch.no_grad(), frozen:
-            return first(module(images))
+            return module(images)
 
     return Takes(shape=shape, u8=inputs[0].dtype == torch.uint8), step
 
@@ -140,13 +142,6 @@ def int8_kernels() -> None:
     with _quiet():  # they are entered when this is imported
         require("torchao", "torchao")
         import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
-
-
-def first(outputs: Any) -> Tensor:
-    """The first of a network's outputs, as float32."""
-    while not isinstance(outputs, Tensor):
-        outputs = next(iter(outputs.values())) if isinstance(outputs, dict) else outputs[0]
-    return outputs.float()
 
 
 @contextmanager

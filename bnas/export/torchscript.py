@@ -19,7 +19,7 @@ from bnas.errors import ConfigError, ExportError
 from bnas.export.artefact import Artefact, ExportConfig, Quantized, digest_of, exporter
 from bnas.export.batching import Asked, Takes
 from bnas.export.texts import said
-from bnas.export.torch_export import first
+from bnas.export.traceable import traceable
 from bnas.files import write_bytes
 
 _SHAPE = "bnas.json"  # in the file: the shape of its input, which TorchScript itself forgets
@@ -58,7 +58,7 @@ def export_torchscript(
     shape = [config.batch, *example.shape[1:]]
     with torch.no_grad(), _accepted():
         try:
-            traced: Any = torch.jit.trace(model, images, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+            traced: Any = torch.jit.trace(traceable(model), images, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever the module's own forward raises
             raise ExportError(f"export: the network cannot be traced: {said(error)}") from error
         file = io.BytesIO()  # by a path, its name would get into the file
@@ -70,7 +70,7 @@ def export_torchscript(
     )
 
 
-def load_torchscript(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], Tensor]]:
+def load_torchscript(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], Any]]:
     """The network in PyTorch, for `bnas.export.run.load`; of a file not of bnas's the input's shape is unknown."""
     extra = {_SHAPE: ""}
     with _accepted():
@@ -85,9 +85,9 @@ def load_torchscript(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor]
             ) from error
     module.eval()
 
-    def step(images: Tensor) -> Tensor:
+    def step(images: Tensor) -> Any:
         with torch.no_grad():
-            return first(module(images))
+            return module(images)
 
     return takes, step
 

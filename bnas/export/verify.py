@@ -5,37 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from bnas.errors import ExportError
 from bnas.export.artefact import Artefact, ExportConfig, Quantized, check_digest, export, files_of
-from bnas.export.run import load
+from bnas.export.boxes import ENOUGH
+from bnas.export.compare import Comparison, compare, compare_found
 from bnas.files import cannot_write
 
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What running two networks on the same images found.
-
-    `difference` is the largest between their outputs, `scale` the largest |output| of the module, `worst` the number of
-    the image with the largest difference. `same` of `images` images get the same top-1 class; None: no classes.
-    """
-
-    difference: float
-    scale: float
-    worst: int
-    same: int | None
-    images: int
-    finite: bool
-
-    @property
-    def relative(self) -> float:
-        """`difference` as a fraction of `scale`."""
-        return self.difference / self.scale if self.scale else self.difference
+_SAME_BOXES_PERCENT = 99.0  # of scores that are equal but for rounding either may come first
 
 
 def verify(
@@ -46,75 +27,58 @@ def verify(
     *,
     name: str | None = None,
 ) -> Artefact:
-    """The artefact with its largest difference and top-1 agreement with `module` on `inputs` filled in.
+    """The artefact with its largest difference and agreement with `module` on `inputs` filled in.
 
     `inputs` are batches of normalised images [n, C, H, W], real ones: on noise a network may give one class to all. An
     artefact with its pre-processing built in gets them as they are stored, and the module what is made of these. The
-    agreement stays None where the module's output is no [n, classes]. `name`: what errors call the file.
+    agreement is that of top-1 classes, None where the module's output is no [n, classes]; of a detector it is that of
+    boxes (`bnas.export.boxes.agreeing`), None where there are none. `name`: what errors call the file.
 
     Raises:
         ExportError: an FP32 artefact differs by more than `config.tolerance`, or an INT8 one agrees on fewer
-            than `config.min_agreement_percent` of the images, or it cannot be run.
+            than `config.min_agreement_percent` of the answers, or it cannot be run.
         RunError: the artefact's files are not those that were written.
     """
     config, name = config or ExportConfig(), name or artefact.path
     check_digest(artefact)
-    found = compare(artefact, module, inputs, name=name)
+    if artefact.nms:
+        found = compare_found(artefact, module, inputs, tolerance=config.tolerance, name=name)
+    else:
+        found = compare(artefact, module, inputs, name=name)
     if not found.finite:
         raise ExportError(f"{name}: its output holds values that are not finite")
-    agreement = None if found.same is None else 100 * found.same / found.images
-    if artefact.precision == "f32" and not found.relative <= config.tolerance:
+    agreement = found.agreement_percent
+    if artefact.precision == "f32":
+        _check_whole(found, config, name)
+    elif (
+        agreement is not None
+        and agreement < config.min_agreement_percent
+        and found.judged >= (ENOUGH if found.of_boxes else 1)
+    ):
         raise ExportError(
-            f"{name}: its outputs differ from the torch module's by up to {found.relative:.2g} of the "
-            f"largest output on {found.images} images (most on image {found.worst}); "
-            f"allowed: {config.tolerance:.2g} (export.tolerance)"
-        )
-    if artefact.precision == "int8" and agreement is not None and agreement < config.min_agreement_percent:
-        raise ExportError(
-            f"{name}: INT8 agrees with the torch module on {agreement:.1f} % of {found.images} images; "
+            f"{name}: INT8 agrees with the torch module on {agreement:.1f} % of {found.answers}; "
             f"expected {config.min_agreement_percent:g} % or more (export.min_agreement_percent); use more "
             "calibration images (quantize.samples) that look like these"
         )
     return replace(artefact, largest_difference=found.relative, agreement_percent=agreement)
 
 
-def compare(
-    artefact: Artefact, module: nn.Module, inputs: Iterable[Tensor], *, name: str | None = None
-) -> Comparison:
-    """Run the artefact and `module` on batches of normalised images.
-
-    Raises:
-        ExportError: the artefact cannot be run, its outputs have another shape, or there are no images.
-    """
-    run, stored, name = load(artefact.path), artefact.preprocess, name or artefact.path
-    difference, scale, worst, same, count, finite, classifies = 0.0, 0.0, 0, 0, 0, True, True
-    with torch.no_grad():
-        for images in inputs:
-            raw = images if stored is None else stored.stored(images)
-            wanted = module(images if stored is None else stored.applied(raw))
-            got = run(raw)
-            if wanted.shape != got.shape:
-                raise ExportError(
-                    f"{name}: its output is {list(got.shape)}, the network's {list(wanted.shape)}"
-                )
-            each = (wanted - got).abs().flatten(1).amax(1)
-            finite = finite and bool(torch.isfinite(got).all())
-            if float(each.max()) > difference:
-                difference, worst = float(each.max()), count + int(each.argmax())
-            scale = max(scale, float(wanted.abs().max()))
-            classifies = classifies and wanted.ndim == 2
-            same += int((wanted.argmax(1) == got.argmax(1)).sum()) if classifies else 0
-            count += len(images)
-    if count == 0:
-        raise ExportError(f"{name}: no images given to verify it on")
-    return Comparison(
-        difference=difference,
-        scale=scale,
-        worst=worst,
-        same=same if classifies else None,
-        images=count,
-        finite=finite,
-    )
+def _check_whole(found: Comparison, config: ExportConfig, name: str) -> None:
+    """Of an FP32 network the numbers are those of the module; of one that gives boxes the boxes."""
+    if found.relative is None:
+        least, agreement = min(found.steady_percent, _SAME_BOXES_PERCENT), found.agreement_percent
+        if agreement is not None and agreement < least:
+            raise ExportError(
+                f"{name}: its boxes are those of the torch module for {agreement:.1f} % of {found.answers}; "
+                f"expected {least:.1f} % or more, as for outputs that are off by {config.tolerance:.2g} "
+                "(export.tolerance)"
+            )
+    elif not found.relative <= config.tolerance:
+        raise ExportError(
+            f"{name}: its outputs differ from the torch module's by up to {found.relative:.2g} of the "
+            f"largest output on {found.images} images (most on image {found.worst}); "
+            f"allowed: {config.tolerance:.2g} (export.tolerance)"
+        )
 
 
 def export_verified(

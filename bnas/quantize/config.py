@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from torch import Tensor, nn
 
+from bnas.detection import decoding_of
 from bnas.errors import ConfigError, ExportError, did_you_mean
 from bnas.export import Quantized, convert
+from bnas.export.traceable import traceable
 from bnas.plain import to_plain
 from bnas.quantize.damage import check_weights
 from bnas.quantize.mixed import check_precisions
@@ -74,7 +76,8 @@ def quantize(
 
     `calibration` are batches of normalised images [n, C, H, W]; the first `config.samples` images are used.
     `example` is one input, [n, C, H, W]. `precisions`: those of parts of the module, by their paths, as `precisions_of`
-    tells them; what they do not name is INT8 as usual. Where all is FP32 it is converted as it is.
+    tells them; what they do not name is INT8 as usual. Where all is FP32 it is converted as it is. A detector is
+    quantized as what `bnas.detection.RawTensors` computes, without decoding.
 
     Raises:
         ExportError: the network cannot be converted or quantized, there are no calibration images, `precisions` do not
@@ -87,6 +90,18 @@ def quantize(
             f"quantize: no quantizer for {type(config).__name__}{did_you_mean(type(config).__name__, known)}"
         )
     check_weights(module)
+    quantized = _quantized(function, traceable(module), config, calibration, example, precisions)
+    return quantized if decoding_of(module) is None else replace(quantized, detector=module)
+
+
+def _quantized(
+    function: Quantizer,
+    module: nn.Module,
+    config: QuantizeConfig,
+    calibration: Iterable[Tensor],
+    example: Tensor,
+    precisions: Precisions | None,
+) -> Quantized:
     if not precisions:
         return function(module, config, calibration, example)
     check_precisions(module, precisions)

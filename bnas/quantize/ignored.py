@@ -18,6 +18,7 @@ from bnas.quantize.mixed import convert_mixed, module_of
 from bnas.quantize.nncf_options import Ignored, NncfOptions
 from bnas.quantize.nncf_scopes import Call, found_by, missing_module
 from bnas.quantize.overflow import say_once
+from bnas.quantize.preprocessing_scopes import without_preprocessing
 from bnas.space import Precision, Precisions
 
 # `__module.fc/aten::linear/MatMul_1`: the function, and the call's number behind what it became.
@@ -36,6 +37,7 @@ def converted(
         ExportError: it cannot be converted, or a rule about what is ignored names nothing.
     """
     ignored = options.ignored if isinstance(options, NncfOptions) else Ignored()
+    ignored = without_preprocessing(ignored, module)
     whole: Precision = "fp32"
     usual: Precision = "int8_channel"
     if isinstance(options, NncfOptions) and options.weights.per_channel is False:

@@ -15,6 +15,7 @@ from bnas.quantize.nncf_backend import part_of_nncf
 from bnas.quantize.nncf_options import Ignored
 from bnas.quantize.nncf_scopes import Call, found_by
 from bnas.quantize.overflow import say_once
+from bnas.quantize.preprocessing_scopes import without_preprocessing
 
 
 def torch_scope(nncf: Any, module: nn.Module, image: Tensor, ignored: Ignored) -> Any:
@@ -25,6 +26,7 @@ def torch_scope(nncf: Any, module: nn.Module, image: Tensor, ignored: Ignored) -
     Raises:
         ExportError: a rule names nothing (unless it may), or is no regular expression.
     """
+    ignored = without_preprocessing(ignored, module)
     if not ignored:
         return None
     wrapped = part_of_nncf("torch.function_hook").wrap_model(deepcopy(module).cpu())
@@ -43,6 +45,7 @@ def fx_scope(nncf: Any, graph: fx.GraphModule, module: nn.Module, ignored: Ignor
     Raises:
         ExportError: as `torch_scope`.
     """
+    ignored = without_preprocessing(ignored, module)
     if not ignored:
         return None
     calls: dict[str, Call] = {}

@@ -21,6 +21,7 @@ from bnas.quantize.nncf_backend import quiet
 from bnas.quantize.nncf_ignored import ignored_names
 from bnas.quantize.nncf_options import Ignored, NncfOptions, nncf_arguments, refusal
 from bnas.quantize.nncf_scopes import Call
+from bnas.quantize.preprocessing_scopes import without_preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ def quantize_onnx_qdq(
     Raises:
         MissingPackageError: nncf, onnx or onnxruntime is not installed.
     """
-    if config.ignored.scopes:
+    ignored = without_preprocessing(config.ignored, module)
+    if ignored.scopes:
         raise ExportError(
             "quantize.ignored.scopes: onnx_qdq knows no scopes of NNCF 2; give names, types or patterns"
         )
@@ -49,7 +51,7 @@ def quantize_onnx_qdq(
         require("onnxruntime", "onnxruntime")
         model = to_onnx(module, example, opset=config.opset)
         images = calibration_images(calibration, config.samples, example)
-        scope = onnx_scope(nncf, model, module, config.ignored)
+        scope = onnx_scope(nncf, model, module, ignored)
         try:
             quantized = nncf.quantize(
                 model,
