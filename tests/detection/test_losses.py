@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Literal
 
@@ -16,6 +17,7 @@ from torchvision.ops import box_iou
 from bnas.detection import Boxes, Decoding, RawDetections, packed
 from bnas.detection.losses import detection_losses
 from bnas.errors import DataError
+from bnas.models.retinanet import make_retinanet
 
 CLASSES = 4
 Kind = Literal["sigmoid", "softmax"]
@@ -175,3 +177,24 @@ def test_steps_along_the_gradient_make_them_smaller(kind: Kind) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_whole_retinanet_has_torchvisions_losses() -> None:
+    """Called with a list of images and their boxes in pixels it computes them itself."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make_retinanet(
+            CLASSES, (128, 128), body="resnet18", levels=("p4", "p5", "p6"), width=16, towers=1
+        )
+        images = [torch.rand(3, 128, 128) for _ in range(2)]
+    model.train()
+    for norm in (own for own in model.modules() if isinstance(own, torch.nn.BatchNorm2d)):
+        norm.eval()
+    own = [replace(objects(count, count), width=128, height=128) for count in (3, 2)]
+    expected = model(images, [{"boxes": one.boxes * 128, "labels": one.labels} for one in own])
+    mean, std = (
+        torch.tensor(x).view(3, 1, 1) for x in (model.transform.image_mean, model.transform.image_std)
+    )
+    found = detection_losses(model(torch.stack([(image - mean) / std for image in images])), packed(own))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
