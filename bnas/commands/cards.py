@@ -29,7 +29,6 @@ from bnas.report.card import (
     ModelCard,
 )
 from bnas.report.card_text import card_markdown
-from bnas.report.words import label_of
 from bnas.space import SubnetConfig, costs, subnet_diff
 from bnas.train.task import TASKS, Task
 
@@ -80,6 +79,8 @@ def model_card(
         run=config.name,
         name=name,
         task=task.name,
+        metric=task.metric_name,
+        metric_label=task.label,
         model=to_plain(config.model),
         weights=origin_of_weights(project),
         config=None if file.config is None else dict(file.config.values),
@@ -110,8 +111,6 @@ def model_card(
         versions=versions(),
         options=to_plain(project.plain),
         notes=decision.notes,
-        metric=task.metric_name,
-        metric_label=label_of(task.metric_name),
     )
 
 

@@ -12,7 +12,6 @@ from bnas.commands.members import REFERENCE, Member, measured_members
 from bnas.commands.objectives import ANYWHERE, Foreknown, base_of
 from bnas.commands.project import Project
 from bnas.report import Verified, choice_notes, choose
-from bnas.report.words import label_of
 from bnas.search import Candidate, Constraint, ParetoFront
 from bnas.search.constraints import violation
 from bnas.space import SubnetConfig, costs
@@ -66,7 +65,7 @@ def decide(project: Project, evaluation: Evaluation, front: ParetoFront, forekno
         reference=reference,
         members=members,
         chosen={name: own.config for name, own in chosen.items()},
-        notes=(*choice_notes(chosen, *goal, metric_label=label_of(task.metric_name)), *broken, *notes),
+        notes=(*choice_notes(chosen, *goal, metric_label=task.label), *broken, *notes),
     )
 
 

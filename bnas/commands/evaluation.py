@@ -34,7 +34,7 @@ from bnas.supernet import Supernet, extract_subnet
 from bnas.train import evaluate, recalibrate, recalibration_batches
 from bnas.train.norms import device_of
 from bnas.train.precision import autocast
-from bnas.train.task import TASKS, Task, top1_percent
+from bnas.train.task import TASKS, Task
 
 _SHARES = 7  # the place of this file among the search's users of the run's seed
 # Subnets whose batch norms are kept: for all images after a share of them, for other precisions.
@@ -162,8 +162,8 @@ def answers(runner: Runner, module: nn.Module, example: Tensor) -> Callable[[Ten
 def quantization_images(project: Project) -> list[Tensor]:
     """Images [1, C, H, W] on which quantizers see the ranges of activations: of the data set's own list, if it has one,
     else training images."""
-    images, config = calibration_split(project)[1], project.config.quantize
-    count = calibration_count(config, len(images))
+    (split, images), config = calibration_split(project), project.config.quantize
+    count = calibration_count(config, len(images), split)
     adapted = getattr(config, "bn_adaptation_samples", None) or 0  # batch norms may want more than ranges do
     count = min(max(count, adapted), len(images))
     batch, _ = images.batch(epoch_order(len(images), project.config.seed, 0)[:count])
@@ -176,14 +176,9 @@ def calibration_split(project: Project) -> tuple[str, Images]:
     return ("training", project.data.train) if own is None else ("calibration", own)
 
 
-def is_share(task: Task) -> bool:
-    """Whether the metric is a share of right answers, of which chance is known."""
-    return task.metric is top1_percent
-
-
 def interval(task: Task, percent: float, images: int) -> tuple[float | None, float | None]:
     """The 95 % interval of the metric found on `images` images, which decided nothing; None where it is not known."""
-    return wilson(round(percent * images / 100), images) if is_share(task) else (None, None)
+    return wilson(round(percent * images / 100), images) if task.counts_images else (None, None)
 
 
 def standard_error(percent: float, images: int, share: float) -> float:

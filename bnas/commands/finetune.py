@@ -11,7 +11,6 @@ from bnas.commands.quantize import subnet_names
 from bnas.errors import ConfigError, did_you_mean
 from bnas.files import write_json
 from bnas.report import Finetuned
-from bnas.report.words import label_of
 from bnas.space import resolution_of
 from bnas.supernet import extract_subnet
 from bnas.train import TASKS, evaluate, recalibrate, recalibration_batches
@@ -70,14 +69,12 @@ def finetune(project: Project) -> Made:
             made.append(f"subnets/{name}/{FINETUNED}")
             project.write_weights(module, made[-1])
         told.append(f"{name} {before:.2f} → {after:.2f} %{'' if better else ' (left as it was)'}")
-        progress.say(
-            f"{name}: {label_of(task.metric_name)} {before:.2f} % as extracted, {after:.2f} % fine-tuned"
-        )
+        progress.say(f"{name}: {task.label} {before:.2f} % as extracted, {after:.2f} % fine-tuned")
     if not leads:
         return FOLLOWED
     return Made(
         paths=tuple(made),
-        line=f"{label_of(task.metric_name)} on {len(data.val)} validation images: {', '.join(told)} → {place}",
+        line=f"{task.label} on {len(data.val)} validation images: {', '.join(told)} → {place}",
     )
 
 

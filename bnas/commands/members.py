@@ -39,7 +39,6 @@ from bnas.plain import from_plain
 from bnas.quantize import quantize
 from bnas.quantize.in_openvino import for_openvino
 from bnas.report import LatencyReport
-from bnas.report.words import label_of
 from bnas.space import SubnetConfig, architecture, has_precisions, precisions_of, resized, resolution_of
 from bnas.supernet import extract_subnet
 from bnas.train import TASKS, evaluate, recalibrate
@@ -129,7 +128,7 @@ def _here(
             evaluate(module.to(memory_format=torch.channels_last), data.val, task=task.name, resolution=size),
             evaluate(answered, data.val, task=task.name, resolution=size),
         )
-        step(note=f"INT8 {label_of(task.metric_name)} {accuracies[name][1]:.2f} %")
+        step(note=f"INT8 {task.label} {accuracies[name][1]:.2f} %")
     runners[MIDDLE] = _middle(project, evaluation)
     with pinned(hw):
         timings = time_interleaved(runners, project.config.measure)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from bnas.commands.evaluation import is_share
 from bnas.commands.project import Project, check_can_be_reported
 from bnas.commands.transfer_source import MEASUREMENTS
 from bnas.errors import ConfigError, MeasureError, did_you_mean
@@ -56,7 +55,7 @@ def check_search(project: Project) -> None:
         for name in names:
             _check_metric(f"search.{option}", name, task)
             _check_name(f"search.{option}", name, known, metric, project)
-    if config.screen < 1 and not is_share(task):
+    if config.screen < 1 and not task.counts_images:
         raise ConfigError(
             f"search.screen: how far {metric} of {config.screen:g} of the images may be from that of all is not known; "
             f"expected 1 with train.task={task.name}, got {config.screen:g}"

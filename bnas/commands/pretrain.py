@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bnas import progress
 from bnas.commands.project import FOLLOWED, PRETRAINED, Made, Project
-from bnas.report.words import label_of
 from bnas.train import TASKS, evaluate
 from bnas.train import pretrain as train_network
 from bnas.train.distributed import world
@@ -44,6 +43,6 @@ def pretrain(project: Project) -> Made:
         how = f"trained on from {source}, with a new last layer"
     return Made(
         paths=(PRETRAINED,),
-        line=f"{config.model.name} {how}, {label_of(task.metric_name)} {value:.2f} % on {len(data.val)} validation "
+        line=f"{config.model.name} {how}, {task.label} {value:.2f} % on {len(data.val)} validation "
         f"images → {project.folder.path(PRETRAINED)}",
     )

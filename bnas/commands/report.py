@@ -36,7 +36,6 @@ from bnas.report import (
 )
 from bnas.report.importance import importance_of
 from bnas.report.png import write_png
-from bnas.report.words import label_of
 from bnas.search import ParetoFront
 from bnas.space import SubnetConfig, costs, layer_costs
 from bnas.train.task import TASKS
@@ -61,7 +60,7 @@ def report(project: Project) -> Made:
         run=project.config.name,
         task=task.name,
         metric=task.metric_name,
-        metric_label=label_of(task.metric_name),
+        metric_label=task.label,
         dataset=project.data.name,
         reference=reference,
         subnets=subnets,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bnas.commands.project import FOLLOWED, SUPERNET, Made, Project
-from bnas.report.words import label_of
 from bnas.supernet import extract_subnet
 from bnas.train import TASKS, evaluate_subnet, recalibration_batches
 from bnas.train import train as train_supernet
@@ -36,6 +35,6 @@ def train(project: Project) -> Made:
     )
     return Made(
         paths=(SUPERNET,),
-        line=f"super-network trained in {len(config.train.stages)} stages, {label_of(task.metric_name)} of its "
+        line=f"super-network trained in {len(config.train.stages)} stages, {task.label} of its "
         f"largest subnet {largest:.2f} %, of its smallest {smallest:.2f} % → {project.folder.path(SUPERNET)}",
     )

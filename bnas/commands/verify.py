@@ -14,9 +14,8 @@ from bnas.export import Artefact, check_digest
 from bnas.files import read_json, write_json
 from bnas.measure import Hardware, Timing, detect, prepare, throughput_per_s, time_interleaved
 from bnas.measure.hardware import pinned
-from bnas.report.words import label_of
 from bnas.space import resized
-from bnas.train import TASKS, evaluate
+from bnas.train import TASKS, evaluate_details
 
 THROUGHPUT_SECONDS = 1.5
 
@@ -32,7 +31,7 @@ class Deployed:
     timing: Timing
     throughput_per_s: float
     size_bytes: int
-    details: dict[str, float] = field(default_factory=dict)
+    details: dict[str, float] = field(default_factory=dict, metadata={"plain": "unless default"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ def verify(project: Project) -> Made:
     artefacts = read_json(project.folder.path("subnets", "artefacts.json"), dict[str, dict[str, Artefact]])
     names = subnet_names(project)
     modules = {name: load_subnet(project, name) for name in names}
-    runners, accuracy, throughput = {}, {}, {}
+    runners, metric, details, throughput = {}, {}, {}, {}
     todo = [(name, kind) for name in names for kind in ("int8", "fp32")]
     with progress.bar("verify", total=2 * len(todo) + 1) as step:
         for key in todo:
@@ -59,8 +58,9 @@ def verify(project: Project) -> Made:
             runners["/".join(key)] = runner = prepare(Path(artefact.path), hw)
             size = resolution(project, key[0])
             answered = answers(runner, modules[key[0]], resized(project.example, size))
-            accuracy[key] = evaluate(answered, data.test, task=task.name, resolution=size)
-            step(note=f"{key[0]} {key[1]} {label_of(task.metric_name)} {accuracy[key]:.2f} %")
+            found = dict(evaluate_details(answered, data.test, task=task.name, resolution=size))
+            metric[key], details[key] = found.pop(task.metric_name), found
+            step(note=f"{key[0]} {key[1]} {task.label} {metric[key]:.2f} %")
         with pinned(config.hw):
             timings = time_interleaved(runners, config.measure)
         step()
@@ -72,7 +72,8 @@ def verify(project: Project) -> Made:
     networks = {
         name: {
             kind: Deployed(
-                metric_percent=accuracy[name, kind],
+                metric_percent=metric[name, kind],
+                details=details[name, kind],
                 timing=timings[f"{name}/{kind}"],
                 throughput_per_s=throughput[name, kind],
                 size_bytes=artefacts[name][kind].size_bytes,

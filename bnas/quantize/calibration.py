@@ -13,8 +13,9 @@ from bnas.errors import ConfigError, ExportError
 from bnas.quantize.config import QuantizeConfig
 
 
-def calibration_count(config: QuantizeConfig, available: int) -> int:
-    """How many of the `available` images are calibrated on: `config.samples`, and all if that is its default and more.
+def calibration_count(config: QuantizeConfig, available: int, split: str = "training") -> int:
+    """How many of the `available` images of a split are calibrated on: `config.samples`, all if that is its default and
+    more.
 
     Raises:
         ConfigError: more images are asked for than there are.
@@ -24,7 +25,7 @@ def calibration_count(config: QuantizeConfig, available: int) -> int:
     if config.samples == QuantizeConfig().samples:
         return available
     raise ConfigError(
-        f"quantize.samples: {config.samples} images to calibrate on are asked for, the training set has {available}; "
+        f"quantize.samples: {config.samples} images to calibrate on are asked for, the {split} set has {available}; "
         f"set quantize.samples={available} or less"
     )
 

@@ -56,7 +56,9 @@ class CardNetwork(CardArtefact):
     rounds: int
     calls: int
     throughput_per_s: float
-    details: Mapping[str, float] = field(default_factory=dict, hash=False)
+    details: Mapping[str, float] = field(
+        default_factory=dict, hash=False, metadata={"plain": "unless default"}
+    )
 
     @property
     def reach(self) -> float | None:
@@ -141,6 +143,8 @@ class ModelCard:
     run: str
     name: str
     task: str
+    metric: str = "top1_percent"
+    metric_label: str = "top-1"
     model: Mapping[str, Any] = field(hash=False)
     weights: str
     config: Mapping[str, int] | None = field(hash=False)
@@ -167,8 +171,6 @@ class ModelCard:
     versions: Mapping[str, str] = field(hash=False)
     options: Mapping[str, Any] = field(hash=False)
     notes: tuple[str, ...] = ()
-    metric: str = "top1_percent"
-    metric_label: str = "top-1"
 
     @property
     def limits(self) -> tuple[str, ...]:

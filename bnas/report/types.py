@@ -80,7 +80,7 @@ class SubnetReport:
     latency_fp32_p90_ms: float | None = None
     files: tuple[FileReport, ...] = ()
     finetuned: Finetuned | None = None
-    details: dict[str, float] = field(default_factory=dict, hash=False)
+    details: dict[str, float] = field(default_factory=dict, hash=False, metadata={"plain": "unless default"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,31 @@ def decision(run: Path) -> Decision:
             ["search.evaluations=8", "search.population=16"],
             "search.population: expected at most search.evaluations (8), got 16",
         ),
+        (
+            ["search.objectives=[map_percent,latency_ms]"],
+            "search.objectives: map_percent is of detection, this run's task is classification (train.task): write "
+            "top1_percent",
+        ),
+        (
+            ['search.constraints={map_percent: ">= 30"}'],
+            "search.constraints: map_percent is of detection, this run's task is classification (train.task): write "
+            "top1_percent",
+        ),
+        (
+            ["train.task=detection", "train.distill=0"],
+            "search.objectives: top1_percent is of classification, this run's task is detection (train.task): write "
+            "map_percent",
+        ),
+        (
+            [
+                "train.task=detection",
+                "train.distill=0",
+                "search.objectives=[map_percent,latency_ms]",
+                "search.screen=0.25",
+            ],
+            "search.screen: how far map_percent of 0.25 of the images may be from that of all is not known; expected 1 "
+            "with train.task=detection, got 0.25",
+        ),
         (["search.screen=0"], "search.screen: expected more than 0 and 1 at most, got 0"),
         (["search.workers=-1"], "search.workers: expected 0 (this process alone) or more, got -1"),
     ],
