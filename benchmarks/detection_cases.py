@@ -23,7 +23,8 @@ _HOURS = (
 )
 _MINUTES = (
     "pretrain.epochs=1",
-    "train.stages=[{name: all, dims: {depth: 0, width: 0}, epochs: 1, lr: 0.01, reorder: true, sampling: sandwich, subnets_per_step: 2}]",
+    "train.stages=[{name: all, dims: {depth: 0, width: 0}, lr: 0.01, reorder: true, sampling: sandwich, "
+    "subnets_per_step: 2}]",
     "search.evaluations=16",
     "search.population=8",
     "measure.samples=8",
