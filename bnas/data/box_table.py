@@ -91,7 +91,7 @@ def box_table(
     """
     corners = np.asarray(corners, np.float64).reshape(-1, 4)
     images = np.asarray(images, np.int64)
-    known: np.ndarray = np.isfinite(corners).all(1)
+    known = np.asarray(np.isfinite(corners).all(axis=1))
     most = sizes.astype(np.float64)[images][:, [0, 1, 0, 1]]
     cut = np.clip(np.where(known[:, None], corners, 0), 0, most)
     beyond = known & (np.abs(cut - corners) > 1.0).any(1)  # files round: less than a pixel is no news
