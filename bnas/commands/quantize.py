@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnas import progress
 from bnas import quantize as quantizing
-from bnas.commands.evaluation import quantization_images
+from bnas.commands.evaluation import calibration_split, quantization_images
 from bnas.commands.extract import SubnetFile, load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.errors import ConfigError
@@ -72,7 +72,7 @@ def quantize(project: Project) -> Made:
     trained = _gains(project, names) if isinstance(config, NncfQAT) else ""
     return Made(
         paths=(*made, "subnets/int8.json"),
-        line=f"INT8, calibrated on {len(images)} training images{trained}: {sizes} → "
+        line=f"INT8, calibrated on {len(images)} {calibration_split(project)[0]} images{trained}: {sizes} → "
         f"{project.folder.path('subnets')}",
     )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bnas.errors import ExportError, require
-from bnas.export.batching import in_batches
+from bnas.export.batching import all_in_batches
 
 _IR_VERSIONS = (10, 11)
 
@@ -134,7 +134,16 @@ def compile_network(
 
 
 def run_network(request: Any, images: Tensor, batch: int | None) -> Tensor:
-    """First output for `images` [n, C, H, W], by an `openvino.InferRequest` that takes `batch` at a time.
+    """The first of what `run_network_all` gives.
+
+    Raises:
+        ExportError: it cannot be run on images of this shape.
+    """
+    return run_network_all(request, images, batch)[0]
+
+
+def run_network_all(request: Any, images: Tensor, batch: int | None) -> tuple[Tensor, ...]:
+    """All outputs for `images` [n, C, H, W], by an `openvino.InferRequest` that takes `batch` at a time.
 
     A last, smaller batch is filled up with copies of its last image.
 
@@ -142,11 +151,12 @@ def run_network(request: Any, images: Tensor, batch: int | None) -> Tensor:
         ExportError: it cannot be run on images of this shape.
     """
 
-    def run(chunk: Tensor) -> Tensor:
-        return torch.from_numpy(request.infer([chunk.numpy()])[0].copy())
+    def run(chunk: Tensor) -> tuple[Tensor, ...]:
+        found = request.infer([chunk.numpy()])
+        return tuple(torch.from_numpy(found[place].copy()) for place in range(len(found)))
 
     try:
-        return in_batches(run, images.detach().float().cpu(), batch)
+        return all_in_batches(run, images.detach().float().cpu(), batch)
     except RuntimeError as error:
         raise ExportError(
             f"the network cannot be run on images {list(images.shape)}: {last_line(error)}"

@@ -48,7 +48,11 @@ class Runner(Protocol):
     def __call__(self) -> None: ...
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
+        ...
+
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`; only asked of networks that have several, as detectors."""
         ...
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError, require
 from bnas.export import Quantized
-from bnas.export.batching import in_batches
+from bnas.export.batching import all_in_batches
 from bnas.export.onnx import BATCH
 from bnas.export.texts import said_by_onnxruntime
 from bnas.files import write_bytes
@@ -49,12 +49,16 @@ class OnnxRunner:
         self._session.run_with_iobinding(self._binding)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
+        return self.predict_all(images)[0]
 
-        def run(batch: Tensor) -> Tensor:
-            return torch.from_numpy(self._session.run(None, {self._first.name: batch.numpy()})[0])
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`."""
 
-        return in_batches(run, images.detach().float().cpu(), self._batch)
+        def run(batch: Tensor) -> tuple[Tensor, ...]:
+            return tuple(map(torch.from_numpy, self._session.run(None, {self._first.name: batch.numpy()})))
+
+        return all_in_batches(run, images.detach().float().cpu(), self._batch)
 
 
 class OnnxStreams:
@@ -73,8 +77,12 @@ class OnnxStreams:
             done.result()
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
         return self._runners[0].predict(images)
+
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`."""
+        return self._runners[0].predict_all(images)
 
 
 def prepare(

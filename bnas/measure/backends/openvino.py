@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bnas.errors import ExportError, MeasureError
 from bnas.export import Quantized, convert
 from bnas.export.openvino_ir import save as save_ir
-from bnas.export.openvino_runtime import core, last_line, openvino, read_network, run_network, set_batch
+from bnas.export.openvino_runtime import core, last_line, openvino, read_network, run_network_all, set_batch
 from bnas.quantize.placement import Placement
 
 if TYPE_CHECKING:
@@ -38,8 +38,12 @@ class OpenVinoRunner:
         self._request.infer(share_outputs=True)  # no copy of the outputs, which nobody reads
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
-        outputs = run_network(self._request, images, self._batch)
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
+        return self.predict_all(images)[0]
+
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`."""
+        outputs = run_network_all(self._request, images, self._batch)
         fill_inputs(self._request)
         return outputs
 
@@ -65,8 +69,12 @@ class OpenVinoQueue:
         self._queue.wait_all()
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
-        return run_network(self._request, images, self._batch)
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
+        return self.predict_all(images)[0]
+
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`."""
+        return run_network_all(self._request, images, self._batch)
 
 
 def prepare(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError
 from bnas.export import Quantized
-from bnas.export.batching import in_batches
-from bnas.measure.backends.torch_eager import deploy, first_line, first_output, module_of, placed
+from bnas.export.batching import all_in_batches
+from bnas.measure.backends.torch_eager import deploy, first_line, module_of, outputs_of, placed
 
 if TYPE_CHECKING:
     from bnas.measure.hardware import HwConfig
@@ -52,15 +52,19 @@ class CudaRunner:
             event.synchronize()
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
+        return self.predict_all(images)[0]
 
-        def run(batch: Tensor) -> Tensor:
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`."""
+
+        def run(batch: Tensor) -> tuple[Tensor, ...]:
             moved = batch.to(self._image.device, self._image.dtype)
             with torch.inference_mode(), exact():
                 output = self._module(moved.contiguous(memory_format=torch.channels_last))
-            return first_output(output).float().cpu()
+            return tuple(own.float().cpu() for own in outputs_of(output))
 
-        return in_batches(run, images.detach().float().cpu(), len(self._image))
+        return all_in_batches(run, images.detach().float().cpu(), len(self._image))
 
 
 def prepare(network: nn.Module | Quantized | Path, hw: HwConfig, example: Tensor | None) -> CudaRunner:

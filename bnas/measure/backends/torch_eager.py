@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bnas.errors import MeasureError
 from bnas.export import Quantized
-from bnas.export.batching import in_batches
+from bnas.export.batching import all_in_batches, tensors_in
+from bnas.export.traceable import traceable
 from bnas.measure.backends.inputs import random_input
 
 if TYPE_CHECKING:
@@ -35,14 +36,18 @@ class TorchRunner:
             self._run(self._image)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Outputs [n, ...] for any number of images [n, C, H, W]."""
+        """The first output [n, ...] for any number of images [n, C, H, W]."""
+        return self.predict_all(images)[0]
 
-        def run(batch: Tensor) -> Tensor:
+    def predict_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs, as `predict`."""
+
+        def run(batch: Tensor) -> tuple[Tensor, ...]:
             placed = batch.to(self._image.dtype).contiguous(memory_format=torch.channels_last)
             with torch.inference_mode(), threads_of_torch(self._threads):
-                return first_output(self._run(placed)).float().clone()
+                return tuple(output.float().clone() for output in outputs_of(self._run(placed)))
 
-        return in_batches(run, images.detach().float().cpu(), len(self._image))
+        return all_in_batches(run, images.detach().float().cpu(), len(self._image))
 
 
 def prepare(network: nn.Module | Quantized | Path, hw: HwConfig, example: Tensor | None) -> TorchRunner:
@@ -83,7 +88,7 @@ def module_of(
         raise MeasureError(f"{backend} runs torch modules, got {what}; files run in openvino and onnxruntime")
     if example is None:
         raise MeasureError(f"an example input is needed to run a torch module in {backend}")
-    return network, example
+    return traceable(network), example
 
 
 @contextmanager
@@ -100,16 +105,12 @@ def threads_of_torch(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def first_output(output: object) -> Tensor:
-    """The first tensor of an output that may be a dictionary or a tuple."""
-    while not isinstance(output, Tensor):
-        if isinstance(output, dict):
-            output = next(iter(output.values()))
-        elif isinstance(output, (list, tuple)) and output:
-            output = output[0]
-        else:
-            raise MeasureError(f"the network's output holds no tensor: {type(output).__name__}")
-    return output
+def outputs_of(output: object) -> tuple[Tensor, ...]:
+    """All tensors of an output that may be a dictionary or a tuple."""
+    found = tensors_in(output)
+    if not found:
+        raise MeasureError(f"the network's output holds no tensor: {type(output).__name__}")
+    return found
 
 
 def first_line(error: BaseException) -> str:

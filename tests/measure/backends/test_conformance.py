@@ -10,8 +10,10 @@ import pytest
 import torch
 import yaml
 from small_networks import patterns, small_net
+from tiny_detector import tiny_detector
 from torch import Tensor, nn
 
+from bnas.detection import RawTensors
 from bnas.errors import ConfigError, MeasureError, MissingPackageError
 from bnas.export import Quantized
 from bnas.measure import (
@@ -58,6 +60,21 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 def hw_of(backend: str, **options: object) -> HwConfig:
     return from_plain(HwConfig, {"backend": backend, "precision": "f32", "threads": 1} | options)
+
+
+def test_all_outputs_of_a_detector_are_those_of_the_module(backend: str) -> None:
+    if backend == "torch_compile":
+        pytest.skip("takes long to compile")
+    detector, images = tiny_detector().eval(), torch.randn(3, 3, 64, 64)
+    hw = hw_of(backend, batch=2)  # the second batch is filled up
+    runner = prepare(BACKENDS[backend].deploy(hw, NncfPTQ())(detector, images[:1]), hw, images[:1])
+    with torch.no_grad():
+        wanted = RawTensors(detector)(images)
+    got = runner.predict_all(images)
+    assert [own.shape for own in got] == [own.shape for own in wanted]
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    assert torch.equal(runner.predict(images), got[0])
 
 
 @pytest.mark.parametrize("batch", [1, 4])
