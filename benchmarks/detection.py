@@ -83,7 +83,8 @@ def _run(case: Case, folder: Path, options: argparse.Namespace, seed: int) -> di
 
 
 def figures_of(report: Report) -> dict[str, float]:
-    """mAP and latency of the original and of every subnet, in both precisions, and speed-ups of INT8.
+    """mAP and latency (median; of INT8 also the 10th and 90th percentile) of the original and of every subnet, in both
+    precisions, and speed-ups of INT8.
 
     `speedup_at_published_points`: over the INT8 original, of the fastest subnet that has `PUBLISHED_POINTS` more mAP
     in INT8 than it; `speedup_without_loss`: of the fastest that has no less. 0: no subnet has.
@@ -97,6 +98,8 @@ def figures_of(report: Report) -> dict[str, float]:
             f"{name}_map_int8_percent": own.metric_int8_percent,
             f"{name}_latency_fp32_ms": own.latency_fp32_ms,
             f"{name}_latency_int8_ms": own.latency_ms,
+            f"{name}_latency_int8_p10_ms": own.latency_p10_ms,
+            f"{name}_latency_int8_p90_ms": own.latency_p90_ms,
         }
         if own is not original:
             found |= {
