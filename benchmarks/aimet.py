@@ -3,8 +3,8 @@
 PYTHON is that of an environment of its own, made with `python -m venv aimet && aimet/bin/pip install aimet-torch
 aimet-onnx`; BNAS_AIMET_PYTHON names it as well. Small networks, a detector and a subnet are quantized, written, loaded
 there by aimet-onnx (.onnx with .encodings of each version) and aimet-torch (.pth with _torch.encodings), and run on the
-same images. A fake quantization turns the last digit of a sum into a whole step now and then, so ours is computed as the
-other side computes: by the same runtime, and with halves rounded as it rounds them.
+same images. A fake quantization turns the last digit of a sum into a whole step now and then, so ours is computed as
+the other side computes: by the same runtime, and to the last digit as it divides by scales and rounds halves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.aimet_networks import NETWORKS, seeded, with_state
 from benchmarks.outcome import Bar, print_outcome
 from bnas import export as exporting
 from bnas import quantize as quantizing
-from bnas.export.encodings import VERSIONS, Encoded, simulated
+from bnas.export.encodings import VERSIONS, Encoded, Encoding, simulated
 from bnas.export.encodings.aimet import AimetEncodings
 from bnas.quantize.encodings import Aimet
 
@@ -121,18 +121,32 @@ def by_torch(encoded: Encoded, network: str, images: Tensor) -> np.ndarray:
 
     def fake(tensor: str) -> Callable[[Tensor], Tensor]:
         encoding = encoded.encoding(tensor)
-        return lambda x: torch.from_numpy(encoding.fake_quantized(x.detach().numpy()))
+        return lambda x: torch.from_numpy(by_reciprocal(encoding, x.detach().numpy()))
+
+    def before(grid: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        return lambda _, x: (grid(x[0]), *x[1:])
+
+    def behind(grid: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        return lambda _, x, y: grid(y)
 
     for path, layer in module.named_modules():
         sides = encoded.modules.get(path, {})
         if "input" in sides:
-            layer.register_forward_pre_hook(lambda _, x, to=fake(sides["input"]): (to(x[0]), *x[1:]))
+            layer.register_forward_pre_hook(before(fake(sides["input"])))
         if "output" in sides:
-            layer.register_forward_hook(lambda _, x, y, to=fake(sides["output"]): to(y))
+            layer.register_forward_hook(behind(fake(sides["output"])))
         if any(x.name == f"{path}.weight" for x in encoded.parameters):
             layer.weight.data = fake(f"{path}.weight")(layer.weight)
     with torch.no_grad():
         return torch.cat([module(image[None]) for image in images]).numpy()
+
+
+def by_reciprocal(encoding: Encoding, x: np.ndarray) -> np.ndarray:
+    """`x` fake-quantized as aimet-torch does it, with a multiplication by 1 / scale."""
+    shape = [-1 if place == encoding.axis else 1 for place in range(x.ndim)]
+    scale, offset = (np.asarray(v, np.float32).reshape(shape) for v in (encoding.scale, encoding.offset))
+    numbers = np.rint(x * (np.float32(1) / scale)) - offset
+    return (np.clip(numbers, 0, encoding.steps) + offset) * scale
 
 
 def differing(encoded: Encoded, arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
@@ -144,7 +158,7 @@ def differing(encoded: Encoded, arrays: Mapping[str, np.ndarray]) -> tuple[int, 
         path, kind, which = key.removesuffix(":in").rsplit(".", 2)
         side = kind.removesuffix("_quantizers")
         tensor = f"{path}.{which}" if side == "param" else encoded.modules[path][side]
-        ours = encoded.encoding(tensor).fake_quantized(arrays[key])
+        ours = by_reciprocal(encoded.encoding(tensor), arrays[key])
         wrong += int((ours != arrays[key.replace(":in", ":out")]).sum())
         count += ours.size
     return wrong, count
@@ -174,7 +188,9 @@ def compared(python: str, quick: bool = False) -> tuple[dict[str, Any], dict[str
             ours = by_onnxruntime(encoded, case.images)
             for job in own:
                 found = done["jobs"][job["name"]]
-                title = f"{case.name}, {'torch' if job['by'] == 'torch' else job['name'][-5:].replace('_', '.')}"
+                title = (
+                    f"{case.name}, {'torch' if job['by'] == 'torch' else job['name'][-5:].replace('_', '.')}"
+                )
                 if "error" in found:
                     print(f"{title}: {found['error']}")
                     bars[title] = Bar(value=float("inf"), goal=f"<= {LARGEST}")
@@ -198,7 +214,9 @@ def compared(python: str, quick: bool = False) -> tuple[dict[str, Any], dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--python", default=os.environ.get("BNAS_AIMET_PYTHON"), help="of AIMET's environment")
+    parser.add_argument(
+        "--python", default=os.environ.get("BNAS_AIMET_PYTHON"), help="of AIMET's environment"
+    )
     parser.add_argument("--quick", action="store_true", help="small networks only")
     options = parser.parse_args()
     if not options.python:

@@ -1,4 +1,4 @@
-"""Small networks for `benchmarks.aimet`, in torch alone, so that AIMET's environment, which has no bnas, can build them.
+"""Small networks for `benchmarks.aimet`, in torch alone: AIMET's environment, which has no bnas, builds them as well.
 
 `add` and `cat` are the modules that do an addition and a concatenation: AIMET's simulation in torch knows its own only.
 """

@@ -1,4 +1,4 @@
-"""What `benchmarks.aimet` runs in AIMET's own environment: files of encodings loaded by AIMET, and its outputs for them.
+"""What `benchmarks.aimet` runs in AIMET's own environment: files of encodings loaded by AIMET, its outputs for them.
 
 `python aimet_side.py FOLDER`: FOLDER/jobs.json names files and inputs; FOLDER/done.json says what came of each.
 """
@@ -53,7 +53,9 @@ def by_onnx(job: dict[str, Any], inputs: Any) -> dict[str, Any]:
 
 
 def by_torch(job: dict[str, Any], inputs: Any) -> dict[str, Any]:
-    """The .pth in aimet-torch's simulation, with the encodings by module frozen; also what went in and out of each quantizer."""
+    """The .pth in aimet-torch's simulation, with the encodings by module frozen; also what its quantizers were given
+    and made.
+    """
     import torch
     from aimet_networks import NETWORKS, with_state
     from aimet_torch.common.quantsim_config.config_utils import get_path_for_target_config

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
+import yaml  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from bnas.errors import ConfigError, ExportError, did_you_mean, require
+from bnas.errors import ConfigError, ExportError, require
 from bnas.export.artefact import AIMET_FILES, Artefact, ExportConfig, Quantized, digest_of, exporter
 from bnas.export.batching import Asked, Takes
 from bnas.export.encodings.encoding import Encoded
-from bnas.export.encodings.formats import VERSIONS, Version, read, written, written_by_module
+from bnas.export.encodings.formats import Version, read, written, written_by_module
 from bnas.export.encodings.simulate import simulated
 from bnas.export.onnx import load_onnx, with_batch
 from bnas.files import write_bytes
@@ -33,8 +33,10 @@ class AimetEncodings(ExportConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.version not in VERSIONS:
-            raise ConfigError(f"version: got '{self.version}'{did_you_mean(self.version, VERSIONS)}")
+        if not self.int8:
+            raise ConfigError(
+                "int8: encodings are of quantized networks; leave aimet out instead of int8=false"
+            )
 
 
 @exporter(AimetEncodings)
@@ -94,7 +96,7 @@ def load_encodings(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], 
 def channel_axes(network: Any) -> Mapping[str, int]:
     """The axis of the output channels of each weight of an `onnx.ModelProto`, by name; of biases it is 0."""
     ranks = {value.name: len(value.dims) for value in network.graph.initializer}
-    axes = {name: 0 for name in ranks}
+    axes = dict.fromkeys(ranks, 0)
     for node in network.graph.node:
         weight = node.input[1] if len(node.input) > 1 else ""
         if weight not in ranks:

@@ -20,8 +20,9 @@ class Encoding:
     """The grid of the ONNX tensor `name`: `scale`·(`offset` + q) for q from 0 to `steps`, or float16.
 
     `scale` and `offset` hold one number, or one for each channel along `axis`. `offset` is 0 or less, also where the
-    numbers are stored with a sign; zero is always on the grid. `symmetric`: about zero, as far as an odd number of steps
-    allows; `strict`: one step less, so that it is so exactly. `form` "float" is float16 and has none of these.
+    numbers are stored with a sign; zero is always on the grid. `symmetric`: about zero, as far as an odd number of
+    steps allows, and stored with a sign; `strict`: one step less, so that it is so exactly. `form` "float" is float16
+    and has none of these.
     """
 
     name: str
@@ -36,12 +37,7 @@ class Encoding:
     @property
     def steps(self) -> int:
         """How many steps there are from the least number of the grid to the greatest."""
-        return 2**self.bits - (2 if self.strict else 1)
-
-    @property
-    def signed(self) -> bool:
-        """Whether numbers are stored with a sign: those of a grid about zero."""
-        return self.symmetric and any(self.offset)
+        return (1 << self.bits) - (2 if self.strict else 1)
 
     def fake_quantized(self, x: Array, *, half_up: bool = False) -> Array:
         """`x` (float32), each number replaced by the nearest of the grid.
@@ -52,11 +48,12 @@ class Encoding:
         if self.form == "float":
             return x.astype(np.float16).astype(np.float32)
         # float32 has too few digits for the numbers of grids of more than 24 bits
-        exact = np.float64 if self.bits > 24 else np.float32
+        exact = np.dtype(np.float64 if self.bits > 24 else np.float32)
         scale, offset = (self._along(x, values).astype(exact) for values in (self.scale, self.offset))
-        numbers = x.astype(exact) / scale
-        numbers = np.floor(numbers - offset + exact(0.5)) if half_up else np.rint(numbers) - offset
-        return ((np.clip(numbers, 0, exact(self.steps)) + offset) * scale).astype(np.float32)
+        numbers: Array = np.divide(x.astype(exact), scale)
+        numbers = np.floor(numbers - offset + exact.type(0.5)) if half_up else np.rint(numbers) - offset
+        made: Array = (np.clip(numbers, 0, exact.type(self.steps)) + offset) * scale
+        return made.astype(np.float32)
 
     def _along(self, x: Array, values: tuple[float, ...]) -> Array:
         shape = [1] * x.ndim
@@ -72,7 +69,8 @@ class Encoded:
     `network` is an `onnx.ModelProto`, `state` the state dict of the module it was made of. `activations` and
     `parameters` hold the encodings, biases among the latter. `moved`: outputs of operations that only move or select
     numbers, and the tensor whose encoding is theirs as well. `modules`: for each module whose output, or input, is one
-    tensor with an encoding, that tensor by "output" or "input". `images` were calibrated on; `options` is plain data of how.
+    tensor with an encoding, that tensor by "output" or "input". `images` were calibrated on; `options` is plain data
+    of how.
     """
 
     network: Any = field(repr=False, compare=False)

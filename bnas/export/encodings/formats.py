@@ -7,7 +7,10 @@ ONNX's QuantizeLinear, parameters and activations in one list, and none for floa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
+
+import numpy as np
 
 from bnas.errors import ExportError
 from bnas.export.encodings.encoding import Encoded, Encoding
@@ -23,7 +26,7 @@ def written(encoded: Encoded, version: Version) -> dict[str, Any]:
     if version == "2.0.0":
         own = {encoding.name: encoding for encoding in encoded.activations}
         moved = [
-            Encoding(**{**vars(own[source]), "name": name}) for name, source in encoded.moved.items()
+            replace(own[source], name=name) for name, source in encoded.moved.items()
         ]  # runtimes that take this version want a record for these, too
         integers = (x for x in (*encoded.parameters, *encoded.activations, *moved) if x.form == "int")
         return {
@@ -31,7 +34,7 @@ def written(encoded: Encoded, version: Version) -> dict[str, Any]:
             "producer": PRODUCER,
             "encodings": [_record_2(encoding) for encoding in integers],
         }
-    shared = {
+    shared: dict[str, Any] = {
         "version": version,
         "producer": PRODUCER,
         "excluded_layers": [],
@@ -53,9 +56,15 @@ def written(encoded: Encoded, version: Version) -> dict[str, Any]:
 def written_by_module(encoded: Encoded) -> dict[str, Any]:
     """The plain data of `<name>_torch.encodings`: entries of 0.6.1, of activations by module.
 
-    Biases are left out, as modules have no quantizers for them, and what no single module makes.
+    Biases are left out, as modules have no quantizers for them, and what no single module makes. A strict grid has the
+    number more that it lacks, as modules know no other.
     """
     own = {encoding.name: encoding for encoding in encoded.activations}
+    weights = (
+        replace(x, strict=False, offset=tuple(offset - 1 for offset in x.offset)) if x.strict else x
+        for x in encoded.parameters
+        if x.name.endswith(".weight")
+    )
     return {
         "version": "0.6.1",
         "producer": PRODUCER,
@@ -65,13 +74,17 @@ def written_by_module(encoded: Encoded) -> dict[str, Any]:
             path: {side: {"0": _entries(own[tensor])[0]} for side, tensor in sides.items()}
             for path, sides in encoded.modules.items()
         },
-        "param_encodings": {x.name: _entries(x) for x in encoded.parameters if x.name.endswith(".weight")},
+        "param_encodings": {x.name: _entries(x) for x in weights},
     }
 
 
 def quantizer_args(options: Any) -> dict[str, Any]:
     """What the file says of how its encodings came about."""
-    schemes = {"tf": "min_max", "tf_enhanced": "post_training_tf_enhanced", "percentile": "post_training_percentile"}
+    schemes = {
+        "tf": "min_max",
+        "tf_enhanced": "post_training_tf_enhanced",
+        "percentile": "post_training_percentile",
+    }
     return {
         "activation_bitwidth": options["activation_bits"],
         "param_bitwidth": options["weight_bits"],
@@ -115,13 +128,22 @@ def _entries(encoding: Encoding) -> list[dict[str, Any]]:
             "bitwidth": encoding.bits,
             "dtype": "int",
             "is_symmetric": str(encoding.symmetric),
-            "max": scale * (offset + encoding.steps),
-            "min": scale * offset,
+            **_range(scale, offset, encoding.steps),
             "offset": offset,
             "scale": scale,
         }
         for scale, offset in zip(encoding.scale, encoding.offset, strict=True)
     ]
+
+
+def _range(scale: float, offset: int, steps: int) -> dict[str, float]:
+    """Least and greatest number, in float32, so that (max − min) / steps is `scale` again, in float32, if it can be."""
+    least, most = np.float32(scale * offset), np.float32(scale * (offset + steps))
+    near = [most, *(np.nextafter(most, np.float32(way)) for way in (np.inf, -np.inf))]
+    for high in near:
+        if np.float32((high - least) / np.float32(steps)) == np.float32(scale):
+            return {"min": float(least), "max": float(high)}
+    return {"min": float(least), "max": float(most)}
 
 
 def _from_entries(name: str, entries: Sequence[Mapping[str, Any]], axes: Mapping[str, int]) -> Encoding:
@@ -174,13 +196,18 @@ def _from_record_1(record: Mapping[str, Any], axes: Mapping[str, int]) -> Encodi
 def _record_2(encoding: Encoding) -> dict[str, Any]:
     # y_zero_point counts from the least number that the type can hold: int8 from -128, uint8 from 0
     bits = 32 if encoding.bits > 16 else encoding.bits
-    lowest = 2 ** (encoding.bits - 1) if encoding.signed else 0
+    if bits not in (4, 8, 16, 32):
+        raise ExportError(
+            f"encodings: version 2.0.0 has integers of 4, 8 and 16 bits, not of {bits} ('{encoding.name}'); "
+            "take version 1.0.0"
+        )
+    lowest = 2 ** (encoding.bits - 1) if encoding.symmetric else 0
     zero = [-offset - lowest for offset in encoding.offset]
     if encoding.strict:  # which the type cannot tell: -127 to 127 of int8
         zero = [0] * len(zero)
     record: dict[str, Any] = {
         "name": encoding.name,
-        "output_dtype": f"{'' if encoding.signed else 'u'}int{bits}",
+        "output_dtype": f"{'' if encoding.symmetric else 'u'}int{bits}",
         "y_scale": encoding.scale[0] if encoding.axis is None else list(encoding.scale),
     }
     if any(zero):

@@ -10,7 +10,9 @@ import numpy as np
 from bnas.errors import ExportError, require
 from bnas.export.encodings.encoding import Encoding
 
-LOSSLESS = 32  # bits of integers in which biases are taken to lose nothing, as the accumulators they are added to
+LOSSLESS = (
+    32  # bits of integers in which biases are taken to lose nothing, as the accumulators they are added to
+)
 
 
 def simulated(network: Any, encodings: Iterable[Encoding], *, half_up: bool = False) -> Any:
@@ -77,10 +79,16 @@ def _fake_quantize(
             node("Cast", [between], [target], f"{between}/back", to=types.FLOAT),
         ]
     if encoding.axis is not None:
-        raise ExportError(f"encodings: '{encoding.name}' is no parameter and has an encoding for each channel")
+        raise ExportError(
+            f"encodings: '{encoding.name}' is no parameter and has an encoding for each channel"
+        )
     (scale,), (offset,) = encoding.scale, encoding.offset
     # each step reads what the one before it wrote, and one or two constants
-    round_off = [("Sub", ["offset"]), ("Add", ["half"]), ("Floor", [])] if half_up else [("Round", []), ("Sub", ["offset"])]
+    round_off = (
+        [("Sub", ["offset"]), ("Add", ["half"]), ("Floor", [])]
+        if half_up
+        else [("Round", []), ("Sub", ["offset"])]
+    )
     steps: list[tuple[str, list[str]]] = [
         ("Div", ["scale"]), *round_off, ("Clip", ["least", "greatest"]), ("Add", ["offset"]), ("Mul", ["scale"])
     ]  # fmt: skip

@@ -38,9 +38,9 @@ class Aimet(QuantizeConfig):
 
     `scheme`: ranges from least to greatest number ("tf"), by the least error ("tf_enhanced", slow) or without what
     lies beyond `percentile` per cent at either end ("percentile"). `weight_…`, `activation_…`: form, 4 to 16 bits and
-    symmetry; "float" is float16. `per_channel`: weights have a scale for each output channel. `bias_bits`: of the integers
-    of biases; 32 are taken to lose nothing, 31 are simulated; null: biases have no encodings. `equalize`: null folds batch
-    norms only. `opset`: of the ONNX network.
+    symmetry; "float" is float16. `per_channel`: weights have a scale for each output channel. `bias_bits`: of the
+    integers of biases; 32 are taken to lose nothing, 31 are simulated; null: biases have no encodings. `equalize`: null
+    folds batch norms only. `opset`: of the ONNX network.
     """
 
     kind: Literal["aimet"] = "aimet"
@@ -86,7 +86,7 @@ def quantize_aimet(
     name_parameters(network, prepared, state)
     images = calibration_images(calibration, config.samples, example)
     placement = place(network, prepared)
-    seen = observed(network, placement.activations, images, config)
+    seen = observed(network, placement, images, config)
     activations = {name: _activation(name, own, config) for name, own in seen.items()}
     return Quantized(
         model=Encoded(
@@ -103,30 +103,29 @@ def quantize_aimet(
     )
 
 
-def observed(
-    network: Any, names: Sequence[str], images: Iterable[Array], config: Aimet
-) -> dict[str, MinMax]:
-    """What the scheme has seen of each of these tensors of `network` on `images`, each [1, C, H, W]."""
+def observed(network: Any, placement: Placement, images: Iterable[Array], config: Aimet) -> dict[str, MinMax]:
+    """What the scheme has seen of each activation of `network` on `images`, each [1, C, H, W]."""
     onnx, ort = require("onnx", "onnxruntime"), require("onnxruntime", "onnxruntime")
-    model = onnx.ModelProto()
+    model, names = onnx.ModelProto(), placement.activations
     model.CopyFrom(network)
     known = {value.name for value in (*model.graph.output, *model.graph.input)}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    found = {name: observer(config.scheme, config.percentile) for name in names}
+    leaders = {placement.shared.get(name, name): observer(config.scheme, config.percentile) for name in names}
+    found = {name: leaders[placement.shared.get(name, name)] for name in names}
     asked = [name for name in names if name != INPUT]
     options = ort.SessionOptions()
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for image in images:
             values = zip(asked, session.run(asked, {INPUT: image}), strict=True)
             for name, value in (*values, (INPUT, image)):
                 if name in found and value.size:
                     found[name].observe(value)
     except Exception as error:  # ONNX Runtime's errors have no common class
-        raise ExportError(f"quantize: ONNX Runtime cannot run the network: {said_by_onnxruntime(error)}") from error
+        raise ExportError(
+            f"quantize: ONNX Runtime cannot run the network: {said_by_onnxruntime(error)}"
+        ) from error
     return found
 
 
@@ -205,7 +204,7 @@ def _encoding(
     return Encoding(
         name=name,
         bits=grid.bits,
-        symmetric=grid.symmetry != "asymmetric",
+        symmetric=grid.symmetry != "asymmetric" and any(offsets),  # from zero up: about nothing
         strict=grid.symmetry == "strict",
         scale=tuple(scales),
         offset=tuple(offsets),

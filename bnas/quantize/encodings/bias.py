@@ -41,7 +41,7 @@ def guarded(
         least = np.abs(bias) / limit
         target = _int_of(activations, placement.grid_of(layer.output))
         if target is not None:
-            zero = -target.offset[0] - (2 ** (target.bits - 1) if target.signed else 0)
+            zero = -target.offset[0] - (2 ** (target.bits - 1) if target.symmetric else 0)
             least = np.maximum(least, np.abs(bias - zero * target.scale[0]) / limit)
             least = np.maximum(least, _LEAST_RATIO * target.scale[0])
         least = least / source.scale[0]

@@ -20,9 +20,9 @@ LEAST_SCALE = 2.0**-23  # a tensor that is all zero has a scale too
 class Grid:
     """How the numbers of a tensor's grid lie.
 
-    `bits`: of the whole numbers. `symmetry`: "asymmetric", from least to greatest; "symmetric" about zero, with one step
-    more below it (−128 to 127); "strict", with as many below as above (−127 to 127); "unsigned", from zero up where the
-    tensor has nothing below it, else symmetric.
+    `bits`: of the whole numbers. `symmetry`: "asymmetric", from least to greatest; "symmetric" about zero, with one
+    step more below it (−128 to 127); "strict", with as many below as above (−127 to 127); "unsigned", from zero up
+    where the tensor has nothing below it, else symmetric.
     """
 
     bits: int = 8
@@ -31,7 +31,7 @@ class Grid:
     @property
     def steps(self) -> int:
         """n: from the least number of the grid to the greatest."""
-        return 2**self.bits - (2 if self.symmetry == "strict" else 1)
+        return (1 << self.bits) - (2 if self.symmetry == "strict" else 1)
 
     def from_zero(self, low: Array) -> Array:
         """Whether the grid of a tensor whose least number is `low` starts at zero, although asked to be symmetric."""

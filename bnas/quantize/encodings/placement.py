@@ -26,6 +26,8 @@ _MOVING = {
     "MaxPool", "ReduceMax", "ReduceMin", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
     "Unsqueeze",
 }  # fmt: skip
+# What runtimes compute without rescaling: what comes out has the encoding of what goes in.
+_ONE_GRID = {"AveragePool", "Relu", "Resize", "Upsample"}
 _CONSTANT = {"Cast", "Constant", "ConstantOfShape", "Range", "Shape"}
 SOFTMAX = {"Softmax", "LogSoftmax"}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -33,7 +35,7 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """An operation with weights: its tensors' names; `bias` is None where it has none. `grouped`: transposed, in groups."""
+    """An operation with weights: its tensors' names; no `bias`: None. `grouped`: transposed, in groups."""
 
     weight: str
     bias: str | None
@@ -44,13 +46,15 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """`activations`: tensors with encodings of their own, in order. `moved`: tensors whose encoding is another's.
+    """`activations`: tensors with encodings, in order. `moved`: tensors without, for which another's holds, by name.
 
-    `together`: tensors without encodings that only the next one is made of, by name. `modules`: see `Encoded`.
+    `shared`: of those activations whose encoding has to be that of another one, that. `together`: tensors without
+    encodings that only the next one is made of, by name. `modules`: see `Encoded`.
     """
 
     activations: tuple[str, ...]
     moved: Mapping[str, str]
+    shared: Mapping[str, str]
     together: Mapping[str, str]
     layers: tuple[Layer, ...]
     modules: Mapping[str, Mapping[str, str]]
@@ -90,11 +94,41 @@ def place(network: Any, module: nn.Module) -> Placement:
     placement = Placement(
         activations=tuple(activations),
         moved=moved,
+        shared=_shared(graph, activations, moved, readers),
         together=together,
         layers=tuple(_layers(graph, constants, next_of, together)),
         modules={},
     )
     return Placement(**{**vars(placement), "modules": _modules(graph, module, placement)})
+
+
+def _shared(
+    graph: Any, activations: Collection[str], moved: Mapping[str, str], readers: Mapping[str, int]
+) -> dict[str, str]:
+    """What is concatenated, and read by nothing else, shares the encoding of the whole; see also `_ONE_GRID`."""
+    leaders: dict[str, str] = {}
+
+    def leader(name: str) -> str:
+        while name in leaders:
+            name = leaders[name]
+        return name
+
+    once = {value.name for value in graph.input if readers[value.name] == 1}
+    for node in graph.node:
+        for name in node.output:
+            if readers[name] == 1 and (name not in moved or node.input[0] in once):
+                once.add(name)
+        output = node.output[0]
+        if output not in activations:
+            continue
+        if node.op_type == "Concat":
+            parts = [moved.get(name, name) for name in node.input if name in once]
+        else:
+            parts = [moved.get(name, name) for name in node.input[:1] if node.op_type in _ONE_GRID]
+        for part in parts:
+            if part in activations and leader(part) != leader(output):
+                leaders[leader(part)] = leader(output)
+    return {name: leader(name) for name in leaders}
 
 
 def _floats(network: Any) -> set[str]:
@@ -168,9 +202,8 @@ def _modules(graph: Any, module: nn.Module, placement: Placement) -> dict[str, d
 
 
 def module_of(scope: str, known: Collection[str]) -> str | None:
-    """`layer1.0.relu` for `/layer1/layer1.0/relu` and, of its second call, `/layer1/layer1.0/relu_1`; None: none of them.
-
-    Parts of a Sequential are named in full.
+    """`layer1.0.relu` for `/layer1/layer1.0/relu` and, of its second call, `/layer1/layer1.0/relu_1`; None: none of
+    those known.
     """
     names: list[str] = []
     before = None

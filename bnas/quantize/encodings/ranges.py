@@ -120,7 +120,9 @@ def candidates(grid: Grid, low: float, high: float) -> tuple[Array, Array]:
         return np.maximum(scales.astype(np.float32), LEAST_SCALE), np.full(len(scales), whole[1])
     steps, largest = grid.steps, (high - low) / grid.steps
     parts = product(np.arange(1, 18) / 16, np.arange(21) / 20)
-    ranges = [(-largest * k * round(steps * part), largest * k * (steps - round(steps * part))) for k, part in parts]
+    ranges = [
+        (-largest * k * round(steps * part), largest * k * (steps - round(steps * part))) for k, part in parts
+    ]
     cut = [(max(least, low), min(most, high)) for least, most in ranges]
     lows, highs = np.array([(low, high), *cut]).T
     scales, offsets = grid.encoding(lows, highs)
