@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from math import prod
 
 from torch import Tensor, nn
 
@@ -15,9 +17,9 @@ from bnas.commands.export_formats import FURTHER, formats_of, plain_ir, quantize
 from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, precisions, relative, subnet_names
-from bnas.data import batches
+from bnas.data import Images, batches
 from bnas.detection import decoding_of
-from bnas.export import Artefact, ExportConfig, OpenVinoIR, Quantized
+from bnas.export import AimetEncodings, Artefact, ExportConfig, OpenVinoIR, Quantized
 from bnas.export.artefact import files_of
 from bnas.export.boxes import CONFIDENT
 from bnas.export.openvino_runtime import read_network
@@ -26,14 +28,21 @@ from bnas.space import resized
 
 __all__ = ["export", "plain_ir"]
 
-CHECKED_IMAGES = 500
+CHECKED_IMAGES, AT_ONCE = 500, 100
+MOST_VALUES = (
+    CHECKED_IMAGES * 3 * 320 * 320
+)  # of larger images fewer are taken: this many values, 600 MB, in all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subnet:
-    """One network to export: its module, an input [1, C, H, W], and images of its size to check it on."""
+    """One network to export: its module, an input [1, C, H, W], and images of its size to check it on.
+
+    `started`: the date and time of this export.
+    """
 
     name: str
+    started: str
     module: nn.Module
     example: Tensor
     images: Sequence[Tensor]
@@ -42,15 +51,15 @@ class Subnet:
 def export(project: Project) -> Made:
     """Write subnets/<name>/fp32.xml, files in further formats, and artefacts.json, which holds what checks found.
 
-    A file that fails its check is not left behind, but for the INT8 ones that were there before.
+    A file that fails its check is not left behind, but for the INT8 ones that were there before. Encodings for AIMET
+    go to outputs/<date and time>/, named like the subnet.
     """
     names = subnet_names(project)
     int8 = read_json(project.folder.path("subnets", "int8.json"), dict[str, Artefact])
-    images = [
-        x for x, _ in batches(project.data.val, 100, order=range(min(CHECKED_IMAGES, len(project.data.val))))
-    ]
+    images = _checked_images(project.data.val)
     plain, further = formats_of(project.config.export, project.data.train)
     made: list[str] = []
+    started = datetime.now().strftime("%Y%m%d-%H%M%S")
     detectors = False
     checked: dict[str, dict[str, Artefact]] = {}
     with progress.bar("export", total=len(names) * (1 + len(further))) as step:
@@ -58,6 +67,7 @@ def export(project: Project) -> Made:
             module, size = load_subnet(project, name), resolution(project, name)
             subnet = Subnet(
                 name=name,
+                started=started,
                 module=module,
                 example=resized(project.example, size),
                 images=[resized(batch, size) for batch in images],
@@ -91,11 +101,18 @@ def export(project: Project) -> Made:
     )
 
 
+def _checked_images(images: Images) -> list[Tensor]:
+    """The first of `images`, in batches."""
+    most = max(1, MOST_VALUES // prod(images.shape))
+    order = range(min(CHECKED_IMAGES, most, len(images)))
+    return [x for x, _ in batches(images, min(AT_ONCE, max(1, most // 5)), order=order)]
+
+
 def _opinion(int8: Sequence[Artefact], detectors: bool, images: int) -> str:
     """What INT8 networks say beside the torch modules."""
     known = [own.agreement_percent for own in int8 if own.agreement_percent is not None]
     if detectors and not known:
-        return f"none finds boxes with a score of {CONFIDENT:g} or more in {images} images"
+        return f"INT8 was not judged: no boxes with a score of {CONFIDENT:g} or more in {images} images"
     least = min(known, default=0.0)
     if detectors:
         return f"INT8 finds the same boxes for at least {least:.1f} % of them in {images} images"
@@ -114,6 +131,8 @@ def _written(
     project: Project, subnet: Subnet, model: nn.Module | Quantized, config: ExportConfig, file: str
 ) -> Artefact:
     path = project.folder.path("subnets", subnet.name, file)
+    if isinstance(config, AimetEncodings):
+        path = project.folder.path("outputs", subnet.started, f"{subnet.name}.encodings")
     return exporting.export_verified(model, config, path, subnet.example, subnet.module, subnet.images)
 
 
@@ -121,7 +140,8 @@ def _networks(
     project: Project, subnet: Subnet, config: ExportConfig, small: Artefact
 ) -> Iterator[tuple[str, nn.Module | Quantized]]:
     """FP32 and, where the format has it, INT8; in OpenVINO IR the very network that was quantized."""
-    yield "fp32", subnet.module
+    if not isinstance(config, AimetEncodings):  # whose files hold both
+        yield "fp32", subnet.module
     if not config.int8:
         return
     if isinstance(config, OpenVinoIR):

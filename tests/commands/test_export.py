@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,16 @@ import onnx
 import pytest
 import torch
 from oracles import randomize_norms
+from small_detectors import small_detector
 from small_networks import SmallNet
+from tiny_detector import rectangles
 from torch import nn
 
 from bnas import quantize
 from bnas.commands import export as stage
 from bnas.commands import export_formats as formats
 from bnas.config import RunConfig
-from bnas.data import DataConfig, load_data
+from bnas.data import DataConfig, ImageSplits, load_data
 from bnas.errors import ConfigError, ExportError
 from bnas.export import (
     Artefact,
@@ -57,14 +60,14 @@ def network() -> nn.Module:
         return randomize_norms(net, 0).eval()
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run_of(
+    net: nn.Module, data: ImageSplits, samples: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """What the stage needs of a run whose only network is the original one, quantized already."""
-    net, data = network(), load_data(DataConfig(val_images=60))
-    calibration = [data.train.batch([i])[0] for i in range(24)]
+    calibration = [data.train.batch([i])[0] for i in range(samples)]
     run = SimpleNamespace(
-        folder=RunFolder(tmp_path / "run"),
-        config=RunConfig(name="run", quantize=NncfPTQ(samples=24)),
+        folder=RunFolder(folder),
+        config=RunConfig(name="run", quantize=NncfPTQ(samples=samples)),
         data=data,
         example=calibration[0],
     )
@@ -84,6 +87,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         {"reference": replace(made, path="subnets/reference/int8.xml")},
     )
     return run
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return run_of(network(), load_data(DataConfig(val_images=60)), 24, tmp_path / "run", monkeypatch)
+
+
+@pytest.fixture
+def detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return run_of(small_detector(), rectangles(train=12, val=7), 12, tmp_path / "run", monkeypatch)
 
 
 def exported(project: Any, config: ExportConfig) -> dict[str, Artefact]:
@@ -182,3 +195,42 @@ def test_quantizers_take_the_options_of_the_run_that_they_have() -> None:
         formats.quantizer_for(asked, TorchScript())
     with pytest.raises(ConfigError, match="what quantize=nncf_qat trains is written as OpenVINO IR only"):
         formats.quantizer_for(NncfQAT(), Onnx())
+
+
+def test_a_detector_is_written_in_every_format_and_checked_in_boxes(detection: Any) -> None:
+    also = (OpenVinoIR(nms=True), Onnx(), TorchExport(), "torchscript")
+    found = exported(detection, OpenVinoIR(nms=True, preprocess=NORMALISED, also=also))
+    names = ["fp32", "int8", "fp32_u8_nms.xml", "int8_u8_nms.xml", "fp32_nms.xml", "int8_nms.xml"]
+    assert list(found) == [*names, "fp32.onnx", "int8.onnx", "fp32.pt2", "int8.pt2", "fp32.ts"]
+    for name, artefact in found.items():
+        check_digest(replace(artefact, path=str(detection.folder.path(artefact.path))))
+        assert artefact.nms == ("nms" in name)
+        assert (artefact.largest_difference is None) == artefact.nms
+        assert artefact.agreement_percent is not None
+        assert artefact.agreement_percent >= (80 if name.startswith("int8") else 99)
+    exported(detection, OpenVinoIR())
+    assert sorted(path.name for path in detection.folder.path("subnets", "reference").iterdir()) == [
+        "fp32.bin", "fp32.xml", "int8.bin", "int8.xml",
+    ]  # fmt: skip
+
+
+def test_the_line_about_detectors_is_about_boxes(detection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(
+        r"2 networks; FP32 within \S+ of the torch modules, INT8 finds the same boxes for at least \d+\.\d % of them in "
+        "7 images",
+        stage.export(detection).line,
+    )
+    monkeypatch.setattr("bnas.export.boxes.agreeing", lambda wanted, got: (0, 0))
+    assert (
+        "INT8 was not judged: no boxes with a score of 0.3 or more in 7 images"
+        in stage.export(detection).line
+    )
+
+
+def test_of_large_images_fewer_are_checked(detection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = lambda images: [len(batch) for batch in stage._checked_images(images)]  # noqa: E731
+    assert sizes(detection.data.val) == [7]
+    monkeypatch.setattr(stage, "MOST_VALUES", 5 * 3 * 64 * 64)
+    assert sizes(detection.data.val) == [1] * 5
+    monkeypatch.setattr(stage, "MOST_VALUES", 1)
+    assert sizes(detection.data.val) == [1]
