@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from bnas.detection import decoding_of
 from bnas.errors import ModelError, did_you_mean
 from bnas.models.classifiers import classifier_family, classifier_names
 from bnas.models.detectors import detector_family, detector_names
@@ -89,8 +90,9 @@ def load_model(
             copy_weights(model, published, f"{source} of {config.name}", new_head=new_head)
         else:
             load_weights(model, source, new_head=new_head)
-    # A model of the user's own is to be a classifier where the caller, who has data, knows of classes.
-    own = family.task == "other" and num_classes is not None and _takes_images(model, inputs, shape)
+    # A model of the user's own is to be a classifier, or a detector, where the caller, who has data, knows of classes.
+    of_classes = num_classes is not None and decoding_of(model) is None
+    own = family.task == "other" and of_classes and _takes_images(model, inputs, shape)
     if config.inputs is None and (family.task == "classification" or own):
         _check_classifier(model, inputs, classes, config)
     return model, inputs

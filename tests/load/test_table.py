@@ -41,3 +41,13 @@ def test_offline_has_no_latencies() -> None:
     (line,) = lines_of([replace(ROW, scenario="Offline", top1_percent=None)], [replace(TIMES, to_fp32=None)])
     assert line[4:7] == ("–", "–", "–")
     assert (line[8], line[9]) == ("–", "–")
+
+
+def test_without_accuracies_there_is_no_column_of_them() -> None:
+    with_one, without = io.StringIO(), io.StringIO()
+    print_load([ROW, replace(ROW, top1_percent=None)], [TIMES, TIMES], Console(file=with_one, width=60))
+    print_load([replace(ROW, top1_percent=None)], [TIMES], Console(file=without, width=60))
+    assert "top-1 %" in with_one.getvalue()
+    assert "top-1 %" not in without.getvalue()
+    (row,) = (line for line in without.getvalue().splitlines() if "A/int8" in line)
+    assert row.split()[-4:] == ["yes", "16.84", "4.50", "0.90"]
