@@ -10,8 +10,8 @@ from bnas.commands.project import PRETRAINED
 
 SIZE = 256  # pixels of a side, of all cases
 _STAGES = (
-    "{name: depth, dims: {depth: 0}, epochs: 3, lr: 0.01, warmup_epochs: 0.5}, "
-    "{name: depth-width, dims: {depth: 0, width: 0}, epochs: 9, lr: 0.01, warmup_epochs: 0.5, reorder: true, "
+    "{name: depth, dims: {depth: 0}, epochs: 3, lr: 0.0005, warmup_epochs: 0.5}, "
+    "{name: depth-width, dims: {depth: 0, width: 0}, epochs: 9, lr: 0.0005, warmup_epochs: 0.5, reorder: true, "
     "sampling: sandwich, subnets_per_step: 3}"
 )
 _HOURS = (
@@ -23,7 +23,7 @@ _HOURS = (
 )
 _MINUTES = (
     "pretrain.epochs=1",
-    "train.stages=[{name: all, dims: {depth: 0, width: 0}, lr: 0.01, reorder: true, sampling: sandwich, "
+    "train.stages=[{name: all, dims: {depth: 0, width: 0}, lr: 0.0005, reorder: true, sampling: sandwich, "
     "subnets_per_step: 2}]",
     "search.evaluations=16",
     "search.population=8",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bnas.callable_package import make_callable
 from bnas.export import Quantized
 from bnas.quantize.config import QUANTIZERS, QuantizeConfig, quantize, quantizer
+from bnas.quantize.encodings import Aimet
+from bnas.quantize.equalize import Equalize, Equalized, equalize
 from bnas.quantize.nncf_config import NncfConfigRead, read_nncf_config
 from bnas.quantize.nncf_fx import NncfPTQFx
 from bnas.quantize.nncf_options import Ignored, RangeEstimator, TensorOptions
@@ -15,6 +17,9 @@ from bnas.quantize.onnx_qdq import OnnxQdq
 
 __all__ = [
     "QUANTIZERS",
+    "Aimet",
+    "Equalize",
+    "Equalized",
     "Ignored",
     "NncfConfigRead",
     "NncfPTQ",
@@ -26,6 +31,7 @@ __all__ = [
     "Quantized",
     "RangeEstimator",
     "TensorOptions",
+    "equalize",
     "quantize",
     "quantizer",
     "read_nncf_config",
