@@ -28,8 +28,8 @@ from benchmarks.aimet_networks import NETWORKS, seeded, with_state
 from benchmarks.outcome import Bar, print_outcome
 from bnas import export as exporting
 from bnas import quantize as quantizing
-from bnas.export.encodings import VERSIONS, Encoded, Encoding, simulated
-from bnas.export.encodings.aimet import AimetEncodings
+from bnas.export.encodings import VERSIONS, Encoded, Encoding, read, simulated
+from bnas.export.encodings.aimet import AimetEncodings, channel_axes
 from bnas.quantize.encodings import Aimet
 
 SIDE = Path(__file__).with_name("aimet_side.py")
@@ -62,6 +62,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
         "strict": Aimet(weight_symmetry="strict", per_channel=True),
         "4 and 16 bits": Aimet(weight_bits=4, activation_bits=16),
         "symmetric": Aimet(activation_symmetry="unsigned"),
+        "biases of 31 bits": Aimet(bias_bits=31),
     }
     for name, config in options.items():
         yield Case(
@@ -78,7 +79,9 @@ def _of_bnas(images: Tensor) -> Iterator[Case]:
     subnet = bnas.extract_subnet(supernet, supernet.space.smallest)
     yield Case(name="subnet", module=subnet.eval(), config=Aimet(per_channel=True), images=images)
     large = torch.randn(2, 3, 300, 300)
-    detector, _ = bnas.load_model("ssd_resnet34", num_classes=3, shape=(3, 300, 300))
+    options = {"strides": [1, 1, 2, 2, 2, 1]}  # for images of 300 pixels
+    config = bnas.ModelConfig(name="ssd_resnet34", options=options)
+    detector, _ = bnas.load_model(config, num_classes=3, shape=(3, 300, 300))
     yield Case(name="ssd_resnet34", module=detector.eval(), config=Aimet(), images=large)
 
 
@@ -101,11 +104,14 @@ def jobs(folder: Path, case: Case) -> tuple[Encoded, list[dict[str, Any]]]:
     return quantized.model, made
 
 
-def by_onnxruntime(encoded: Encoded, images: Tensor) -> list[np.ndarray]:
-    """Outputs of the simulation, image by image, with halves rounded as aimet-onnx does."""
+def by_onnxruntime(stem: str, images: Tensor, *, quantized: bool = True) -> list[np.ndarray]:
+    """Outputs of our simulation of the files `stem`, image by image, with halves rounded as aimet-onnx does."""
+    import onnx
     import onnxruntime
 
-    network = simulated(encoded.network, (*encoded.activations, *encoded.parameters), half_up=True)
+    network = onnx.load(f"{stem}.onnx")
+    encodings = read(json.loads(Path(f"{stem}.encodings").read_text()), channel_axes(network))
+    network = simulated(network, encodings if quantized else (), half_up=True)
     options = onnxruntime.SessionOptions()
     # no layouts of its own for convolutions: they add in another order
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -185,7 +191,7 @@ def compared(python: str, quick: bool = False) -> tuple[dict[str, Any], dict[str
         done = json.loads((folder / "done.json").read_text())
         for case in all_cases:
             encoded, own = made[case.name]
-            ours = by_onnxruntime(encoded, case.images)
+            whole = by_onnxruntime(own[0]["stem"], case.images, quantized=False)[0]
             for job in own:
                 found = done["jobs"][job["name"]]
                 title = (
@@ -202,10 +208,11 @@ def compared(python: str, quick: bool = False) -> tuple[dict[str, Any], dict[str
                     bars[f"{title}: numbers quantized otherwise"] = Bar(value=wrong, goal="<= 0")
                     expected = [by_torch(encoded, str(case.network), case.images)]
                 else:
-                    expected = ours
+                    expected = by_onnxruntime(job["stem"], case.images)
                 difference = max(
                     relative(value, arrays[f"output{place}"]) for place, value in enumerate(expected)
                 )
+                found["quantization"] = relative(expected[0], whole)  # what all of it changes
                 figures[title] = {**found, "difference": difference}
                 bars[title] = Bar(value=difference, goal=f"<= {LARGEST}")
                 print(f"{title}: differs by {difference:.2g}; {found}")

@@ -48,7 +48,7 @@ class Encoding:
         if self.form == "float":
             return x.astype(np.float16).astype(np.float32)
         # float32 has too few digits for the numbers of grids of more than 24 bits
-        exact = np.dtype(np.float64 if self.bits > 24 else np.float32)
+        exact = np.dtype(np.float64 if self.bits > 24 and not half_up else np.float32)
         scale, offset = (self._along(x, values).astype(exact) for values in (self.scale, self.offset))
         numbers: Array = np.divide(x.astype(exact), scale)
         numbers = np.floor(numbers - offset + exact.type(0.5)) if half_up else np.rint(numbers) - offset
