@@ -85,12 +85,15 @@ def load_encodings(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], 
     if not beside.is_file():
         raise ExportError(f"{path}: the network it is about, {beside.name}, is not beside it")
     try:
-        data = json.loads(path.read_bytes())
         network = onnx.load(str(beside))
-        encodings = read(data, channel_axes(network))
+    except Exception as error:  # of protobuf
+        raise ExportError(f"{beside}: it is cut off, damaged, or no ONNX file; export it again") from error
+    try:
+        encodings = read(json.loads(path.read_bytes()), channel_axes(network))
+        content = simulated(network, encodings).SerializeToString()
     except (ValueError, ExportError) as error:
         raise ExportError(f"{path}: {error}") from error
-    return load_onnx(path, asked, simulated(network, encodings).SerializeToString())
+    return load_onnx(path, asked, content)
 
 
 def channel_axes(network: Any) -> Mapping[str, int]:

@@ -95,7 +95,7 @@ def quantizer_args(options: Any) -> dict[str, Any]:
     }
 
 
-def read(data: Mapping[str, Any], parameters: Iterable[str] = ()) -> tuple[Encoding, ...]:
+def read(data: Any, parameters: Iterable[str] = ()) -> tuple[Encoding, ...]:
     """The encodings in the plain data of a file of any of the three versions.
 
     `parameters`: names of tensors whose encodings may differ along an axis, which the first two versions do not tell;
@@ -104,7 +104,7 @@ def read(data: Mapping[str, Any], parameters: Iterable[str] = ()) -> tuple[Encod
     Raises:
         ExportError: another version, or an entry that is none of it.
     """
-    version = data.get("version")
+    version = data.get("version") if isinstance(data, dict) else None
     axes = parameters if isinstance(parameters, Mapping) else dict.fromkeys(parameters, 0)
     try:
         if version == "2.0.0":

@@ -122,12 +122,12 @@ def _shared(
         if output not in activations:
             continue
         if node.op_type == "Concat":
-            parts = [moved.get(name, name) for name in node.input if name in once]
+            pairs = [(moved.get(name, name), output) for name in node.input if name in once]
         else:
-            parts = [moved.get(name, name) for name in node.input[:1] if node.op_type in _ONE_GRID]
-        for part in parts:
-            if part in activations and leader(part) != leader(output):
-                leaders[leader(part)] = leader(output)
+            pairs = [(output, moved.get(name, name)) for name in node.input[:1] if node.op_type in _ONE_GRID]
+        for follower, followed in pairs:
+            if {follower, followed} <= set(activations) and leader(follower) != leader(followed):
+                leaders[leader(follower)] = leader(followed)
     return {name: leader(name) for name in leaders}
 
 

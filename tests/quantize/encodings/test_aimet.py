@@ -1,0 +1,225 @@
+"""Encodings of whole networks: ranges beside those that hooks in torch see, and the outputs of the simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from oracles import randomize_norms
+from small_networks import SmallNet
+from torch import Tensor, nn
+
+from bnas import quantize
+from bnas.errors import ConfigError, ExportError
+from bnas.export.encodings import Encoded
+from bnas.plain import from_plain, to_plain
+from bnas.quantize import Aimet, Equalize, NncfPTQ, QuantizeConfig
+from bnas.quantize.in_openvino import for_openvino
+
+PLAIN = Aimet(equalize=None)
+
+
+def images(count: int = 4, size: int = 8) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(1, 3, size, size, generator=generator) for _ in range(count)]
+
+
+def encoded(module: nn.Module, config: Aimet = PLAIN, batches: list[Tensor] | None = None) -> Encoded:
+    batches = images() if batches is None else batches
+    with torch.random.fork_rng():
+        found = quantize(module.eval(), config, batches, batches[0]).model
+    assert isinstance(found, Encoded)
+    return found
+
+
+def plain_net() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 2, 2), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(4, 5),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def normed() -> nn.Module:
+    return randomize_norms(SmallNet(), 0).eval()
+
+
+def test_ranges_are_those_of_all_images() -> None:
+    net, seen = plain_net(), []
+    net[1].register_forward_hook(lambda _, x, y: seen.append(y))
+    with torch.no_grad():
+        for image in images():
+            net(image)
+    own = encoded(net).encoding("/1/Relu_output_0")
+    assert own.offset == (0,)
+    assert own.scale[0] == pytest.approx(float(torch.cat(seen).max()) / 255, rel=1e-5)
+
+
+def test_an_image_that_is_not_used_changes_nothing() -> None:
+    few = encoded(plain_net(), Aimet(equalize=None, samples=2), [*images(2), 100 * images(1)[0]])
+    assert few.activations == encoded(plain_net(), PLAIN, images(2)).activations
+    assert few.images == 2
+
+
+def test_channels_are_those_that_come_out() -> None:
+    net = plain_net()
+    found = encoded(net, Aimet(equalize=None, per_channel=True))
+    for name, axis in (("0.weight", 0), ("2.weight", 1), ("5.weight", 0)):
+        own, weight = found.encoding(name), net.get_parameter(name).detach().numpy()
+        others = tuple(place for place in range(weight.ndim) if place != axis)
+        assert own.axis == axis
+        assert own.scale == pytest.approx(np.abs(weight).max(others) / 127, rel=1e-5)
+        assert set(own.offset) == {-128}
+    bias = found.encoding("0.bias")
+    assert bias.scale == pytest.approx(
+        [found.encoding("images").scale[0] * s for s in found.encoding("0.weight").scale]
+    )
+
+
+def test_weights_symmetric_and_activations_asymmetric_unless_asked_otherwise() -> None:
+    found = encoded(plain_net())
+    assert all(own.symmetric for own in found.parameters)
+    assert not any(own.symmetric for own in found.activations)
+    other = encoded(
+        plain_net(), Aimet(equalize=None, weight_symmetry="asymmetric", activation_symmetry="symmetric")
+    )
+    assert not any(own.symmetric for own in other.parameters if own.name.endswith("weight"))
+    assert all(own.symmetric for own in other.activations)
+
+
+def test_unsigned_weights_are_so_for_all_channels_or_none() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1))
+    config = Aimet(equalize=None, weight_symmetry="unsigned", per_channel=True)
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[0.1, 0.5, 1], [-0.2, 0.3, 1]]).reshape(2, 3, 1, 1))
+    assert encoded(net, config).encoding("0.weight").offset == (-128, -128)
+    with torch.no_grad():
+        net[0].weight.abs_()
+    assert encoded(net, config).encoding("0.weight").offset == (0, 0)
+
+
+def test_batch_norms_are_folded_and_the_state_is_of_what_was_written(normed: nn.Module) -> None:
+    import onnx
+
+    found = encoded(normed)
+    assert not any("running_mean" in name for name in found.state)
+    values = {value.name: onnx.numpy_helper.to_array(value) for value in found.network.graph.initializer}
+    names = [own.name for own in found.parameters]
+    assert names
+    assert all(np.array_equal(values[name], found.state[name].numpy()) for name in names)
+
+
+def test_equalization_comes_first() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1))
+    with torch.no_grad():
+        net[0].weight[0] *= 100
+    scaled = encoded(net, Aimet(equalize=Equalize(absorb=False)))
+    for found, uneven in ((encoded(net), True), (scaled, False)):
+        ranges = found.state["0.weight"].abs().amax((1, 2, 3))
+        assert (float(ranges.max() / ranges.min()) > 50) == uneven
+        scale = found.encoding("0.weight").scale[0]
+        assert scale == pytest.approx(float(ranges.max()) / 127, rel=1e-5)
+
+
+def test_float16_needs_no_range_and_biases_then_have_their_own() -> None:
+    found = encoded(plain_net(), Aimet(equalize=None, activation_form="float", activation_bits=16))
+    assert {own.form for own in found.activations} == {"float"}
+    assert all(own.axis is None for own in found.parameters)
+    halves = encoded(plain_net(), Aimet(equalize=None, weight_form="float", weight_bits=16, bias_bits=None))
+    assert [(own.name, own.form) for own in halves.parameters] == [
+        ("0.weight", "float"), ("2.weight", "float"), ("5.weight", "float")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["tf", "tf_enhanced", "percentile"])
+def test_more_bits_lose_less(normed: nn.Module, scheme: Any) -> None:
+    from bnas.export.encodings import simulated
+
+    ort = pytest.importorskip("onnxruntime")
+    batches, errors = images(), []
+    wanted = normed(batches[0]).detach().numpy()
+    for bits in (4, 8, 16):
+        config = Aimet(equalize=None, scheme=scheme, percentile=100, weight_bits=bits, activation_bits=bits)
+        own = encoded(normed, config, batches)
+        model = simulated(own.network, (*own.activations, *own.parameters)).SerializeToString()
+        (got,) = ort.InferenceSession(model).run(None, {"images": batches[0].numpy()})
+        errors.append(float(np.abs(got - wanted).max() / np.abs(wanted).max()))
+    assert errors[0] > 3 * errors[1] > 3 * 3 * errors[2]
+    assert errors[1] < 0.2
+
+
+def test_a_shared_weight_is_encoded_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(torch.sigmoid(self.conv(x)))
+
+    found = encoded(Twice())
+    assert [own.name for own in found.parameters] == ["conv.weight", "conv.bias"]
+    assert found.encoding("conv.bias").axis is None
+    assert len(found.activations) == 4
+
+
+def test_weights_that_torch_turned_are_named_as_the_modules() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.up(x).mean(1)
+
+    net, batch = Tokens(), torch.randn(2, 3, 8)
+    own = quantize(net.eval(), Aimet(equalize=None, per_channel=True), [batch], batch[:1]).model
+    found = own.encoding("up.weight")
+    assert found.axis == 1  # of the turned one
+    assert found.scale == pytest.approx(net.up.weight.detach().abs().amax(1).numpy() / 127, rel=1e-5)
+    assert own.encoding("up.bias").scale == pytest.approx(
+        [own.encoding("images").scale[0] * s for s in found.scale]
+    )
+
+
+def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
+    text = (Path(__file__).parents[3] / "conf" / "quantize" / "aimet.yaml").read_text()
+    config = from_plain(QuantizeConfig, yaml.safe_load(text))
+    assert isinstance(config, Aimet)
+    assert (config.scheme, config.weight_bits, config.activation_bits, config.bias_bits) == ("tf", 8, 8, 32)
+    assert (config.weight_symmetry, config.activation_symmetry, config.per_channel) == (
+        "symmetric", "asymmetric", False
+    )  # fmt: skip
+    assert config.equalize is not None
+    assert config.equalize.fold_norms
+    assert config.equalize.scale
+    assert config.equalize.absorb
+    assert config.equalize.iterations == 1
+    assert from_plain(QuantizeConfig, to_plain(config)) == config
+    assert for_openvino(config) == NncfPTQ(samples=config.samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"weight_bits": 3}, "weight_bits: expected 4 to 16, got 3"),
+        ({"activation_bits": 32}, "activation_bits: expected 4 to 16, got 32"),
+        ({"weight_form": "float"}, "weight_bits: expected 16 with weight_form=float, got 8"),
+        ({"percentile": 40}, "percentile: expected 50 to 100, got 40"),
+        ({"samples": 0}, "samples: expected 1 or more"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Aimet(**options)
+
+
+def test_no_images() -> None:
+    with pytest.raises(ExportError, match="no calibration images"):
+        quantize(plain_net().eval(), PLAIN, [], images()[0])
