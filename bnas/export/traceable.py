@@ -23,7 +23,7 @@ def traceable(module: nn.Module) -> nn.Module:
     ):  # a function of the instance's own, as NNCF puts there, which no class replaces
         return RawTensors(module).train(module.training)
     twin = copy(module)
-    twin.__class__ = _class_of(type(module))
+    twin.__class__ = _class_of(type(module))  # type: ignore[arg-type]  # classes are hashable, whatever mypy says
     return twin
 
 

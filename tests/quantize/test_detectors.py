@@ -13,11 +13,14 @@ from small_detectors import scenes, small_detector
 from tiny_detector import TinyDetector
 
 from bnas import progress
-from bnas.export import ExportConfig, Onnx, OpenVinoIR, TorchExport, export_verified
+from bnas.detection import decoding_of, deployed
+from bnas.export import ExportConfig, Onnx, OpenVinoIR, TorchExport, export, export_verified, load_all
 from bnas.export.openvino_runtime import read_network
 from bnas.models.retinanet import make_retinanet
 from bnas.quantize import NncfPTQ, NncfPTQFx, NncfPTQTorch, OnnxQdq, quantize
+from bnas.quantize.nncf_extension import arithmetic
 from bnas.quantize.nncf_options import Ignored, NncfOptions
+from bnas.quantize.nncf_torch import quantized_module, to_openvino
 from bnas.quantize.overflow import say_once
 from bnas.quantize.placement import Placement
 from bnas.quantize.preprocessing_scopes import without_preprocessing
@@ -185,3 +188,18 @@ def test_quantizers_are_placed_for_timing_as_nncf_places_them() -> None:
         assert kinds[-1].count("FakeQuantize") == kinds[-2].count("FakeQuantize") > 3
         assert len(model.outputs) == 2
     assert place.by_nncf == 1
+
+
+def test_quantizers_that_are_trained_leave_a_detector(tmp_path: Path) -> None:
+    """What trains them is the loss of a detector; what is deployed of it are its tensors."""
+    net, images = small_detector("softmax"), scenes(6, seed=1)
+    quantized = quantized_module(net, NncfPTQTorch(samples=12), [scenes(12)], EXAMPLE)
+    with torch.no_grad(), arithmetic("cpu", "never"):
+        raw = quantized(images)
+        wanted = deployed(raw)
+    assert torch.equal(raw.anchors, net(images).anchors)
+    assert decoding_of(quantized) == net.decoding
+    path = export(to_openvino(quantized, EXAMPLE), OpenVinoIR(), tmp_path / "int8.xml", EXAMPLE).path
+    assert len(weights_of(read_network(path))) > 4
+    for ours, theirs in zip(load_all(path)(images), wanted, strict=True):
+        assert float((ours - theirs).abs().mean()) < 0.02 * float(theirs.abs().max())
