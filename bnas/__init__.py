@@ -15,13 +15,22 @@ if TYPE_CHECKING:  # export, quantize, search and train are packages that can be
     from bnas.commands.extract import extract_subnet, rebuild
     from bnas.data import DataConfig, load_data
     from bnas.errors import BnasError
-    from bnas.export import Artefact, Onnx, OpenVinoIR, Preprocess, TorchExport, TorchScript, verify
+    from bnas.export import (
+        AimetEncodings,
+        Artefact,
+        Onnx,
+        OpenVinoIR,
+        Preprocess,
+        TorchExport,
+        TorchScript,
+        verify,
+    )
     from bnas.graph import ChannelGraph, trace
     from bnas.load import LoadConfig
     from bnas.measure import HwConfig, LatencyModel, MeasureConfig, Measurement, fit_latency
     from bnas.measure.campaign import campaign
     from bnas.models import ModelConfig, load_model
-    from bnas.quantize import NncfPTQ, NncfPTQFx, NncfPTQTorch, NncfQAT, OnnxQdq
+    from bnas.quantize import Aimet, NncfPTQ, NncfPTQFx, NncfPTQTorch, NncfQAT, OnnxQdq
     from bnas.report import Report
     from bnas.search import Candidate, Objective, ParetoFront, SearchConfig
     from bnas.space import Choice, SearchSpace, SpaceRules, SubnetConfig, derive_space
@@ -44,6 +53,7 @@ _HOMES = {
     "bnas.data": ("DataConfig", "load_data"),
     "bnas.errors": ("BnasError",),
     "bnas.export": (
+        "AimetEncodings",
         "Artefact",
         "Onnx",
         "OpenVinoIR",
@@ -57,7 +67,15 @@ _HOMES = {
     "bnas.measure": ("HwConfig", "LatencyModel", "MeasureConfig", "Measurement", "campaign", "fit_latency"),
     "bnas.models": ("ModelConfig", "load_model"),
     "bnas.load": ("LoadConfig",),
-    "bnas.quantize": ("NncfPTQ", "NncfPTQFx", "NncfPTQTorch", "NncfQAT", "OnnxQdq", "quantize"),
+    "bnas.quantize": (
+        "Aimet",
+        "NncfPTQ",
+        "NncfPTQFx",
+        "NncfPTQTorch",
+        "NncfQAT",
+        "OnnxQdq",
+        "quantize",
+    ),
     "bnas.report": ("Report",),
     "bnas.search": ("Candidate", "Objective", "ParetoFront", "SearchConfig", "search"),
     "bnas.space": ("Choice", "SearchSpace", "SpaceRules", "SubnetConfig", "derive_space"),
@@ -79,6 +97,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Aimet",
+    "AimetEncodings",
     "Artefact",
     "BnasError",
     "Candidate",

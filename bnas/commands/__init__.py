@@ -59,7 +59,7 @@ COMMANDS: dict[str, Command] = {
         run=_later("data", "command"),
     ),
     "show": Command(
-        name="show", help="a run, or a part: show space, latency, front, subnet A, diff A B, report",
+        name="show", help="a run, or a part: show space, latency, front, subnet A, diff A B, report, params FILE",
         run=_later("show", "command"),
     ),
 }  # fmt: skip

@@ -15,13 +15,24 @@ from bnas.errors import ConfigError
 from bnas.export import ExportConfig, Onnx, OpenVinoIR, Preprocess
 from bnas.plain import from_plain, to_plain
 from bnas.quantize import QuantizeConfig
+from bnas.quantize.encodings import Aimet
 from bnas.quantize.nncf_fx import NncfPTQFx
 from bnas.quantize.nncf_qat import NncfQAT
 from bnas.quantize.onnx_qdq import OnnxQdq
 
 # What quantizes for a format. INT8 networks in OpenVINO IR come from the stage `quantize`.
-_QUANTIZERS: dict[str, type[QuantizeConfig]] = {"onnx": OnnxQdq, "torch_export": NncfPTQFx}
-_SUFFIXES = {"openvino_ir": ".xml", "onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".ts"}
+_QUANTIZERS: dict[str, type[QuantizeConfig]] = {
+    "onnx": OnnxQdq,
+    "torch_export": NncfPTQFx,
+    "aimet": Aimet,
+}
+_SUFFIXES = {
+    "openvino_ir": ".xml",
+    "onnx": ".onnx",
+    "torch_export": ".pt2",
+    "torchscript": ".ts",
+    "aimet": ".encodings",
+}
 FURTHER = (".onnx", ".pt2", ".ts")  # suffixes of files that are written when they are asked for
 
 

@@ -13,6 +13,7 @@ from bnas.commands.invocation import Invocation
 from bnas.commands.latency_report import show_campaign
 from bnas.commands.project import Project, open_project
 from bnas.commands.show_front import Query, asked, show_front
+from bnas.commands.show_params import show_params
 from bnas.commands.training_curves import trainings
 from bnas.errors import MissingPackageError, RunError, did_you_mean
 from bnas.files import read_json
@@ -22,6 +23,9 @@ from bnas.space import SearchSpace, SubnetConfig, space_table, subnet_diff, subn
 
 def command(invocation: Invocation) -> None:
     """Show what the words after `show` name; without any, what the run has done so far."""
+    if invocation.arguments[:1] == ("params",):  # of a file that may be of no run
+        show_params(invocation.arguments[1:])
+        return
     fronts = invocation.arguments[:1] == ("front",)
     query, invocation = asked(invocation) if fronts else (Query(), invocation)
     project = open_project(invocation)

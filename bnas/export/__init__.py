@@ -13,6 +13,7 @@ from bnas.export.artefact import (
     export,
     exporter,
 )
+from bnas.export.encodings.aimet import AimetEncodings
 from bnas.export.onnx import Onnx
 from bnas.export.openvino_ir import OpenVinoIR, convert
 from bnas.export.preprocess import Preprocess
@@ -24,6 +25,7 @@ from bnas.export.verify import export_verified, verify
 
 __all__ = [
     "EXPORTERS",
+    "AimetEncodings",
     "Artefact",
     "ExportConfig",
     "Onnx",
