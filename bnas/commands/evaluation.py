@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 from platform import node
 from typing import Any
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from bnas.accuracy import wilson
 from bnas.commands.project import SUPERNET, Project, open_run
-from bnas.data import Batch, Images, epoch_order
+from bnas.data import Batch, Images, batches, epoch_order
 from bnas.detection import completing, decoding_of
 from bnas.errors import RunError
 from bnas.export.artefact import digest_of
 from bnas.measure import Runner, prepare
 from bnas.plain import digest
 from bnas.quantize import quantize
-from bnas.quantize.calibration import calibration_count
+from bnas.quantize.calibration import MOST_IN_MEMORY, calibration_count
 from bnas.quantize.in_openvino import for_openvino
 from bnas.search.parallel import RayPool, ray_pool
 from bnas.search.pool import Job, Outcome
@@ -137,7 +137,7 @@ class Evaluation:
         )
 
     @cached_property
-    def quantization_images(self) -> list[Tensor]:
+    def quantization_images(self) -> Sequence[Tensor]:
         return quantization_images(self._project)
 
     @cached_property
@@ -159,15 +159,38 @@ def answers(runner: Runner, module: nn.Module, example: Tensor) -> Callable[[Ten
     return lambda images: complete(runner.predict_all(images))
 
 
-def quantization_images(project: Project) -> list[Tensor]:
+def quantization_images(project: Project) -> Sequence[Tensor]:
     """Images [1, C, H, W] on which quantizers see the ranges of activations: of the data set's own list, if it has one,
     else training images."""
     (split, images), config = calibration_split(project), project.config.quantize
     count = calibration_count(config, len(images), split)
     adapted = getattr(config, "bn_adaptation_samples", None) or 0  # batch norms may want more than ranges do
     count = min(max(count, adapted), len(images))
-    batch, _ = images.batch(epoch_order(len(images), project.config.seed, 0)[:count])
+    chosen = epoch_order(len(images), project.config.seed, 0)[:count]
+    if 4 * count * prod(images.shape) > MOST_IN_MEMORY:
+        return OneByOne(images, chosen)
+    batch, _ = images.batch(chosen)
     return [batch[i : i + 1] for i in range(len(batch))]
+
+
+@dataclass(frozen=True)
+class OneByOne(Sequence[Tensor]):
+    """Images [1, C, H, W] of a split that are read each time they are asked for, as memory has no room for all."""
+
+    images: Images
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return OneByOne(self.images, self.indices[place])
+        return self.images.batch([self.indices[place]])[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch, _ in batches(self.images, 16, order=self.indices):
+            yield from batch[:, None]
 
 
 def calibration_split(project: Project) -> tuple[str, Images]:

@@ -96,10 +96,11 @@ def completing(detector: nn.Module, example: Tensor) -> Callable[[Sequence[Tenso
 
     The detector runs once on `example` [n, C, H, W], for its anchors.
     """
-    training = detector.training
+    training = [module for module in detector.modules() if module.training]
     with torch.no_grad():
         raw = detector.eval()(example)
-    detector.train(training)
+    for module in training:
+        module.training = True
 
     def complete(tensors: Sequence[Tensor]) -> RawDetections:
         scores, boxes = (torch.as_tensor(tensor) for tensor in tensors)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from math import prod
 
 import numpy as np
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor
 
 from bnas.errors import ConfigError, ExportError
 from bnas.quantize.config import QuantizeConfig
+
+# Bytes of images that are kept in memory; more (3840 of 800×800 pixels are 29.5 GB) lie in a file meanwhile.
+MOST_IN_MEMORY = 2**31
 
 
 def calibration_count(config: QuantizeConfig, available: int, split: str = "training") -> int:
@@ -33,10 +38,13 @@ def calibration_count(config: QuantizeConfig, available: int, split: str = "trai
 def calibration_images(batches: Iterable[Tensor], count: int, example: Tensor) -> list[np.ndarray]:
     """The first `count` images of batches [n, C, H, W], each [1, C, H, W] in float32, as the network takes them.
 
+    Many large ones lie in a temporary file, of which the system keeps in memory what there is room for.
+
     Raises:
         ExportError: there are none, or one has another shape than those of `example`, or holds NaN.
     """
-    images = []
+    images: list[np.ndarray] = []
+    room = _room(count, tuple(example.shape[1:]))
     for index, image in enumerate(islice(_single(batches), count)):
         if image.shape != example.shape[1:]:
             raise ExportError(
@@ -45,10 +53,22 @@ def calibration_images(batches: Iterable[Tensor], count: int, example: Tensor) -
             )
         if not torch.isfinite(image).all():
             raise ExportError(f"quantize: calibration image {index} holds NaN or infinite numbers")
-        images.append(image.unsqueeze(0).contiguous().numpy())
+        own = image.unsqueeze(0).contiguous().numpy()
+        if room is not None:
+            room[index] = own[0]
+            own = room[index : index + 1]
+        images.append(own)
     if not images:
         raise ExportError("quantize: no calibration images were given")
     return images
+
+
+def _room(count: int, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Where `count` images of this shape are put, on disk; None: memory has room for them."""
+    if 4 * count * prod(shape) <= MOST_IN_MEMORY:
+        return None
+    with tempfile.TemporaryFile() as file:  # the mapping keeps it, and with the mapping it is gone
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=(count, *shape))
 
 
 def _single(batches: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from oracles import randomize_norms
 from tiny_detector import Rectangles, some_boxes, tiny_detector
 from torch import Tensor, nn
 
+from bnas.commands import evaluation as evaluating
 from bnas.commands.evaluation import (
     Evaluation,
     Part,
@@ -231,3 +232,18 @@ def test_an_interval_only_of_what_counts_images() -> None:
     low, high = interval(TASKS["classification"], 82.0, 2000)
     assert (low, high) == (pytest.approx(80.26, abs=0.01), pytest.approx(83.62, abs=0.01))
     assert interval(TASKS["detection"], 82.0, 2000) == (None, None)
+
+
+def test_images_for_which_memory_has_no_room_are_read_one_by_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = list(quantization_images(project))
+    assert isinstance(quantization_images(project), list)
+    monkeypatch.setattr(evaluating, "MOST_IN_MEMORY", 1)
+    found = quantization_images(project)
+    assert not isinstance(found, list)
+    assert len(found) == len(wanted) > 2
+    for image, own in zip(found, wanted, strict=True):
+        assert torch.equal(image, own)
+    assert torch.equal(found[1], wanted[1])
+    assert [torch.equal(*pair) for pair in zip(found[:2], wanted[:2], strict=True)] == [True, True]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small_networks import patterns
 
 from bnas.errors import ConfigError, ExportError
-from bnas.quantize import NncfPTQ
+from bnas.quantize import NncfPTQ, calibration
 from bnas.quantize.calibration import calibration_count, calibration_images
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
@@ -28,3 +29,15 @@ def test_images_are_checked() -> None:
         calibration_images([patterns(2), patterns(1) * float("nan")], 5, EXAMPLE)
     with pytest.raises(ExportError, match="no calibration images"):
         calibration_images([], 5, EXAMPLE)
+
+
+def test_more_images_than_memory_has_room_for_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [patterns(4), patterns(3)]
+    inside = calibration_images(given, 6, EXAMPLE)
+    monkeypatch.setattr(calibration, "MOST_IN_MEMORY", 6 * 3 * 16 * 16 * 4 - 1)
+    outside = calibration_images(given, 6, EXAMPLE)
+    assert all(isinstance(image, np.memmap) for image in outside)
+    assert len(outside) == len(inside) == 6
+    for image, wanted in zip(outside, inside, strict=True):
+        assert not isinstance(wanted, np.memmap)
+        np.testing.assert_array_equal(image, wanted)
