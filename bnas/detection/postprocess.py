@@ -79,7 +79,8 @@ def _suppressed(
     # the best one goes on in any case: not every runtime can suppress among no boxes
     able = (scores > decoding.score_threshold) | (scores >= scores.max())
     boxes, scores, labels = boxes[able], scores[able], labels[able]
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # as one operation; class by class is quicker
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or torch.compiler.is_compiling():  # as one operation; class by class is quicker
         kept = nms(_apart(boxes, labels, classes), scores, decoding.nms_threshold)
     else:
         kept = batched_nms(boxes.double(), scores.double(), labels, decoding.nms_threshold)

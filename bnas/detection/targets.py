@@ -10,7 +10,9 @@ from torch import Tensor
 
 from bnas.errors import DataError
 
-COLUMNS = 7  # x1, y1, x2, y2, label, crowd, area; in an image's first row: width, height, number, 0, _IMAGE, 0, 0
+COLUMNS = (
+    7  # x1, y1, x2, y2, label, crowd, area; in an image's first row: width, height, number, 0, _IMAGE, 0, 0
+)
 _IMAGE, _NONE = -2, -1  # in place of the label: the row of the image itself, a row without a box
 
 
@@ -57,9 +59,7 @@ def unpacked(targets: Tensor) -> list[Boxes]:
     Raises:
         DataError: these are no targets that `packed` made.
     """
-    if not (
-        targets.dim() == 3 and targets.shape[2] == COLUMNS and bool((targets[:, :1, 4] == _IMAGE).all())
-    ):
+    if not (targets.dim() == 3 and targets.shape[2] == COLUMNS and bool((targets[:, :1, 4] == _IMAGE).all())):
         raise DataError(
             f"boxes: expected what bnas.detection.packed makes, float32 [images, 1 + boxes, {COLUMNS}], got "
             f"{str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}; detectors need images with boxes"

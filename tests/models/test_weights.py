@@ -149,7 +149,9 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes | str
 def test_a_missing_file_and_a_strange_suffix(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"w.pth: no such weights file"):
         load_weights(tiny(), tmp_path / "w.pth")
-    with pytest.raises(ModelError, match=r"w.onnx: weights must be a file named .pth, .pt, .pytorch, .safetensors"):
+    with pytest.raises(
+        ModelError, match=r"w.onnx: weights must be a file named .pth, .pt, .pytorch, .safetensors"
+    ):
         load_weights(tiny(), tmp_path / "w.onnx")
 
 

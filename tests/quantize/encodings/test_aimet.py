@@ -104,6 +104,15 @@ def test_unsigned_weights_are_so_for_all_channels_or_none() -> None:
     assert encoded(net, config).encoding("0.weight").offset == (0, 0)
 
 
+def test_a_histogram_of_weights_is_as_wide_as_they_are() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 400, 3))
+    weight = net[0].weight.detach()
+    own = encoded(net, Aimet(equalize=None, scheme="percentile", percentile=95)).encoding("0.weight")
+    low, high = np.percentile(weight.numpy(), [5, 95])
+    bin_width = float(weight.max() - weight.min()) / 2048
+    assert own.scale[0] * 127 == pytest.approx(max(-low, high), abs=1.5 * bin_width)
+
+
 def test_batch_norms_are_folded_and_the_state_is_of_what_was_written(normed: nn.Module) -> None:
     import onnx
 

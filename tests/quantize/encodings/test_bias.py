@@ -50,6 +50,13 @@ def test_weights_scales_are_raised_until_the_bias_fits(bits: int, target: bool) 
         assert 0.02 * min(raised.scale) / 0.05 > 2**-24
 
 
+def test_the_bias_fits_with_the_zero_point_of_the_output_taken_off() -> None:
+    wide = replace(TARGET, bits=16, offset=(-40000,))  # 2000 below zero
+    none = np.zeros(3, np.float32)
+    raised = guarded({"w": WEIGHT}, {"b": none}, activations(SOURCE, wide), placement(LAYER), 32)["w"]
+    assert 2000 / (0.02 * raised.scale[2]) == pytest.approx(2**31 - 2**15, rel=1e-6)
+
+
 def test_one_scale_for_all_channels_fits_the_largest_bias() -> None:
     single = replace(WEIGHT, scale=(1e-9,), offset=(-128,), axis=None)
     raised = guarded({"w": single}, {"b": BIAS}, activations(SOURCE), placement(LAYER), 32)["w"]
