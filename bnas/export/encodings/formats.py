@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -139,11 +140,15 @@ def _entries(encoding: Encoding) -> list[dict[str, Any]]:
 def _range(scale: float, offset: int, steps: int) -> dict[str, float]:
     """Least and greatest number, in float32, so that (max − min) / steps is `scale` again, in float32, if it can be."""
     least, most = np.float32(scale * offset), np.float32(scale * (offset + steps))
-    near = [most, *(np.nextafter(most, np.float32(way)) for way in (np.inf, -np.inf))]
-    for high in near:
-        if np.float32((high - least) / np.float32(steps)) == np.float32(scale):
-            return {"min": float(least), "max": float(high)}
+    for low, high in product(_near(least), _near(most)):
+        if np.float32((high - low) / np.float32(steps)) == np.float32(scale):
+            return {"min": float(low), "max": float(high)}
     return {"min": float(least), "max": float(most)}
+
+
+def _near(number: np.float32) -> tuple[np.float32, ...]:
+    """`number` and, but for zero, those of float32 next to it."""
+    return (number, *(np.nextafter(number, np.float32(way)) for way in (np.inf, -np.inf) if number))
 
 
 def _from_entries(name: str, entries: Sequence[Mapping[str, Any]], axes: Mapping[str, int]) -> Encoding:
