@@ -51,6 +51,8 @@ def test_every_choice_composes(path: Path) -> None:
         overrides.append("data.root=somewhere")
     if path.parent.name == "hw":
         overrides.append("hw.threads=1")
+    if overrides == ["quantize=aimet"]:
+        overrides.append("~quantize.bias_correction")  # as the file says
     from_plain(RunConfig, compose("quickstart", overrides))
     assert (
         path.read_text().startswith(f"# {path.parent.name}={path.stem}")
