@@ -9,15 +9,21 @@ from pathlib import Path
 from bnas.commands.project import PRETRAINED
 
 SIZE = 256  # pixels of a side, of all cases
-_STAGES = (
-    "{name: depth, dims: {depth: 0}, epochs: 3, lr: 0.0005, warmup_epochs: 0.5}, "
-    "{name: depth-width, dims: {depth: 0, width: 0}, epochs: 9, lr: 0.0005, warmup_epochs: 0.5, reorder: true, "
-    "sampling: sandwich, subnets_per_step: 3}"
-)
+
+
+def _stages(depth: int, width: int) -> str:
+    """The option for a super-network that learns depth and then widths as well, for so many epochs."""
+    return (
+        f"train.stages=[{{name: depth, dims: {{depth: 0}}, epochs: {depth}, lr: 0.0005, warmup_epochs: 0.5}}, "
+        f"{{name: depth-width, dims: {{depth: 0, width: 0}}, epochs: {width}, lr: 0.0005, warmup_epochs: 0.5, "
+        "reorder: true, sampling: sandwich, subnets_per_step: 3}]"
+    )
+
+
 _HOURS = (
     f"data.size={SIZE}",
-    "pretrain.epochs=12",
-    f"train.stages=[{_STAGES}]",
+    "pretrain.epochs=8",
+    _stages(1, 4),
     "search.evaluations=60",
     "search.population=16",
 )
@@ -49,7 +55,7 @@ class Case:
 
 
 _RETINANET = (*_HOURS, "model.options.anchor_scale=1.0")
-_SCENES = ("data.train_images=8000", "data.val_images=1000", "data.test_images=1000")
+_SCENES = ("data.train_images=4000", "data.val_images=400", "data.test_images=1000")
 _FEW_SCENES = ("data.train_images=400", "data.val_images=100", "data.test_images=100")
 
 CASES: dict[str, Case] = {
@@ -76,12 +82,13 @@ CASES: dict[str, Case] = {
             name="deepforest_retinanet",
             title="RetinaNet, tree crowns in photographs",
             options=(
-                *_RETINANET,
+                *_HOURS,  # with anchors for crowns, whose sides are of 40 pixels (median)
                 "data=deepforest_tiles",
                 "data.train_images=null",
                 "data.val_images=24",
                 "data.test_images=null",
                 "pretrain.epochs=30",
+                _stages(4, 16),
             ),
             photographs=True,
             starts_from="composed_retinanet",
