@@ -112,8 +112,10 @@ def onnx_scope(nncf: Any, model: Any, module: nn.Module, ignored: Ignored) -> An
 
 
 def module_path(name: str) -> str:
-    """`layer1.0.conv1` for the operation `/layer1/layer1.0/conv1/Conv`: parts of a Sequential are named in full."""
-    path = ""
+    """`layer1.0.conv1` for the operation `/layer1/layer1.0/conv1/Conv`: a part of a Sequential repeats the name of that."""
+    names: list[str] = []
+    before = None
     for part in name.strip("/").split("/")[:-1]:
-        path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
-    return path
+        names.append(part.removeprefix(f"{before}."))
+        before = part
+    return ".".join(names)

@@ -77,6 +77,7 @@ def test_modules_are_left_out_by_their_paths() -> None:
         ("/stem/stem.0/Conv", "stem.0"),
         ("/0/Conv", "0"),
         ("/0/0.1/0.1.2/Conv", "0.1.2"),
+        ("/layer1/layer1.0/downsample/downsample.0/Conv", "layer1.0.downsample.0"),
         ("/Add", ""),
         ("Conv_3", ""),
     ],
