@@ -112,7 +112,7 @@ def onnx_scope(nncf: Any, model: Any, module: nn.Module, ignored: Ignored) -> An
 
 
 def module_path(name: str) -> str:
-    """`layer1.0.conv1` for the operation `/layer1/layer1.0/conv1/Conv`: a part of a Sequential repeats the name of that."""
+    """`layer1.0.conv1` for the operation `/layer1/layer1.0/conv1/Conv`: a part of a Sequential repeats its name."""
     names: list[str] = []
     before = None
     for part in name.strip("/").split("/")[:-1]:
