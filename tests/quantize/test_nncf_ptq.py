@@ -146,5 +146,5 @@ def test_a_quantizer_that_is_not_there_is_said() -> None:
     class Unknown(QuantizeConfig):
         pass
 
-    with pytest.raises(ExportError, match="no quantizer for Unknown; known: NncfPTQ"):
+    with pytest.raises(ExportError, match="no quantizer for Unknown; known: Aimet, NncfPTQ"):
         bnas.quantize(nn.Identity(), Unknown(), [], EXAMPLE)
