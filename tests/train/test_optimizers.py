@@ -81,7 +81,8 @@ def test_without_momentum_sgd_is_plain() -> None:
     optimizer = make_optimizer(model, LoopConfig(momentum=0.0, weight_decay=0.0))
     before = model.head.weight.detach().clone()
     after = weights_after(model, optimizer, (0.1,))
-    assert torch.equal(after[-2], before - 0.1 * model.head.weight.grad)
+    # some CPUs round product and difference at once
+    torch.testing.assert_close(after[-2], before - 0.1 * model.head.weight.grad, rtol=1e-6, atol=1e-7)
 
 
 def test_a_stage_may_have_its_own_optimizer() -> None:
