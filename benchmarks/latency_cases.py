@@ -94,7 +94,7 @@ CASES = {
     "resolution_kernel": Case(model="mobilenet_v3_large", size=224, rules=_KERNELS),
     "two_threads": Case(model="resnet50", size=64, options={"threads": 2}),
     "fp32": Case(model="resnet50", size=64, options={"precision": "f32"}),
-    "throughput": Case(model="mobilenet_v3_large", size=224, options=_THROUGHPUT, rounds=12),
+    "throughput": Case(model="mobilenet_v3_large", size=224, options=_THROUGHPUT, rounds=60),
     "batch_8": Case(model="resnet50", size=64, options={"batch": 8}),
     "retinanet": Case(model="retinanet", size=320, rounds=12),
 }

@@ -37,9 +37,12 @@ class Witness:
     """Watches over blocks of calls: `begin`, run them, then `disturbed` says whether to repeat them.
 
     A context manager: it holds a file open for each thread that the process has when it is made.
+    `waiting`: threads that wait for a CPU tell of other work. Not so where a process runs more of them than there
+    are CPUs, as with several inferences at once: they wait for each other, and only stolen time tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, waiting: bool = True) -> None:
+        self._by_waiting = waiting
         self._files: list[int] = []
         self._stat: int | None = None
         self._waited_s = self._stolen_s = self._began = 0.0
@@ -47,7 +50,7 @@ class Witness:
 
     def __enter__(self) -> Witness:
         with suppress(OSError):
-            for task in _TASKS.iterdir():
+            for task in _TASKS.iterdir() if self._by_waiting else ():
                 with suppress(OSError):  # the thread has ended
                     self._files.append(os.open(task / "schedstat", os.O_RDONLY))
             self._stat = os.open("/proc/stat", os.O_RDONLY)
@@ -67,7 +70,7 @@ class Witness:
     def disturbed(self) -> bool:
         """Whether other work took a notable part of the time since `begin`."""
         limit = WAITED * (time.perf_counter() - self._began)
-        if self._files:
+        if self._files or not self._by_waiting:
             return self._waiting() - self._waited_s > limit or self._stealing() - self._stolen_s > limit
         return _switched() > self._switched
 

@@ -134,7 +134,8 @@ def time_interleaved(
     rounds: list[dict[str, list[float]]] = []
     patience_s = config.patience_s
     disturbed = dict.fromkeys(names, 0)
-    with Witness() as witness:
+    one_at_a_time = all(getattr(run, "inferences", 1) == 1 for run in runners.values())
+    with Witness(waiting=one_at_a_time) as witness:
         for done in range(most):
             turn, blocks = done % len(names), {}
             for name in names[turn:] + names[:turn]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from time import sleep
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from small_networks import small_net
 
 from bnas.measure import BACKENDS, HwConfig, MeasureConfig, device, timing
 from bnas.measure.device import Here
-from bnas.measure.disturbance import Witness
+from bnas.measure.disturbance import Calm, Witness
 
 CONFIG = MeasureConfig(min_rounds=2, max_rounds=2, block_ms=1.0, warmup_ms=0, settle_ms=0)
 
@@ -66,3 +66,22 @@ def test_where_preparing_takes_long_one_instance_is_enough(monkeypatch: pytest.M
     hw = HwConfig(backend="torch_eager", precision="f32", threads=1)
     Here(hw, CONFIG, small_net(8), torch.zeros(1, 3, 8, 8))
     assert next(prepared) == 1
+
+
+@pytest.mark.parametrize("scenario", ["latency", "throughput"])
+def test_only_single_inferences_wait_until_the_machine_is_calm(
+    monkeypatch: pytest.MonkeyPatch, scenario: Literal["latency", "throughput"]
+) -> None:
+    told: list[Calm | None] = []
+    inner = device.time_interleaved
+
+    def timed(runners: Any, config: MeasureConfig, calm: Calm | None = None) -> Any:
+        told.append(calm)
+        return inner(runners, config, calm)
+
+    hw = HwConfig(precision="f32", threads=1, scenario=scenario)
+    here = Here(hw, CONFIG, small_net(8), torch.zeros(1, 3, 8, 8))
+    monkeypatch.setattr(device, "time_interleaved", timed)
+    here.submit(0, small_net(8), torch.zeros(1, 3, 8, 8))
+    assert len(list(here.results())) == 1
+    assert [calm is not None for calm in told] == [scenario == "latency"]

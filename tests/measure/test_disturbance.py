@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from math import inf
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def test_waiting_or_stolen_time_disturb(
         monkeypatch.setattr(witness, "_stealing", lambda: next(steals))
         witness.begin()
         spin(0.01)
+        assert witness.disturbed() is expected
+
+
+@pytest.mark.parametrize(("stolen_s", "expected"), [(0.0, False), (0.5, True)])
+def test_where_threads_wait_for_each_other_only_stolen_time_tells(
+    monkeypatch: pytest.MonkeyPatch, stolen_s: float, expected: bool
+) -> None:
+    switches = count()
+    monkeypatch.setattr(disturbance, "_switched", lambda: next(switches))  # more at each look
+    with Witness(waiting=False) as witness:
+        assert witness._files == []
+        steals = iter([7.0, 7.0 + stolen_s])
+        monkeypatch.setattr(witness, "_stealing", lambda: next(steals))
+        witness.begin()
         assert witness.disturbed() is expected
 
 

@@ -320,6 +320,28 @@ def test_many_inferences_in_one_call_share_its_time(clock: Clock) -> None:
     assert timed["queue"].ratio == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("inferences", "waiting"), [(1, True), (8, False)])
+def test_several_inferences_at_once_wait_for_each_other(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, inferences: int, waiting: bool
+) -> None:
+    """Then threads that wait for a CPU are no sign of other work."""
+    told: list[bool] = []
+
+    class Told(Witness):
+        def __init__(self, *, waiting: bool = True) -> None:
+            told.append(waiting)
+            super().__init__(waiting=waiting)
+
+    class Queue:
+        def __call__(self) -> None:
+            clock.seconds += 0.004
+
+    Queue.inferences = inferences  # type: ignore[attr-defined]
+    monkeypatch.setattr(timing, "Witness", Told)
+    time_interleaved({"r": Queue(), "s": Queue()}, config())
+    assert told == [waiting]
+
+
 def test_timings_are_plain_data(clock: Clock) -> None:
     timed = time_interleaved({"r": clock.network("r", [1.0, 1.1])}, config())["r"]
     assert from_plain(Timing, to_plain(timed)) == timed

@@ -16,6 +16,8 @@ const seen = { errors: [], blocked: [], alerts: 0 };
 addEventListener("error", (e) => seen.errors.push(String(e.message || e.target.src)), true);
 addEventListener("securitypolicyviolation", (e) => seen.blocked.push(e.blockedURI));
 alert = () => seen.alerts++;
+// A clipboard that answers at once: the browser's own answers in real time, while the page's timers run ahead of it.
+Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => { seen.copied = text; } } });
 addEventListener("load", () => {
   document.querySelector(".command button")?.click();
   setTimeout(() => {
@@ -57,6 +59,7 @@ def test_the_page_works_offline(seen):
     assert seen["progress"]["lines"] == 1 + 2  # hypervolume, and what was foretold of two values
     assert seen["importance"]["bars"] == 2 * 12
     assert seen["button"] == "Copied"
+    assert seen["copied"].startswith("python -m bnas")
     assert seen["width"][0] <= seen["width"][1]
 
 

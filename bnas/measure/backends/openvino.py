@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from bnas.quantize import QuantizeConfig
     from bnas.space import Precisions
 
-PER_REQUEST = 4  # inferences of each request in one call of the throughput scenario
+PER_STREAM = 4  # inferences of each stream in one call of the throughput scenario
+PER_STREAM_AT_ONCE = (
+    2  # one that runs and one that waits, so that a stream need not wait to be told what comes next
+)
 
 
 class OpenVinoRunner:
@@ -49,17 +52,18 @@ class OpenVinoRunner:
 
 
 class OpenVinoQueue:
-    """A compiled network with as many requests at once as it was compiled for.
+    """A compiled network with requests for each of its streams.
 
-    One call starts `PER_REQUEST` inferences of each and waits for all, so that nothing of it runs on while
-    another network is timed. The wait costs a part of one inference in `PER_REQUEST`, to each network alike.
+    One call starts `PER_STREAM` inferences for each and waits for all, so that nothing of it runs on while
+    another network is timed. The wait costs a part of one inference in `PER_STREAM`, to each network alike.
     """
 
     def __init__(self, compiled: Any, batch: int) -> None:
-        self._queue = openvino().AsyncInferQueue(compiled)
+        streams = int(compiled.get_property("NUM_STREAMS"))
+        self._queue = openvino().AsyncInferQueue(compiled, PER_STREAM_AT_ONCE * streams)
         self._request = compiled.create_infer_request()
         self._batch = batch
-        self.inferences = PER_REQUEST * len(self._queue)
+        self.inferences = PER_STREAM * streams
         for request in self._queue:
             fill_inputs(request)
 

@@ -85,7 +85,8 @@ def test_throughput_has_the_streams_that_were_asked_for(monkeypatch: pytest.Monk
 
     for streams in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
         runner = queue(streams)
-        assert runner.inferences == streams * openvino.PER_REQUEST
+        assert runner.inferences == streams * openvino.PER_STREAM
+        assert len(runner._queue) == streams * openvino.PER_STREAM_AT_ONCE  # type: ignore[attr-defined]
         runner()
         with torch.no_grad():
             torch.testing.assert_close(runner.predict(images), net(images), atol=1e-4, rtol=1e-4)
