@@ -84,9 +84,6 @@ CASES: dict[str, Case] = {
             options=(
                 *_HOURS,  # with anchors for crowns, whose sides are of 40 pixels (median)
                 "data=deepforest_tiles",
-                "data.train_images=null",
-                "data.val_images=24",
-                "data.test_images=null",
                 "pretrain.epochs=30",
                 _stages(4, 16),
             ),

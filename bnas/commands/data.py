@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bnas import progress
@@ -68,11 +69,16 @@ def command(invocation: Invocation) -> None:
 
 def _split(folder: Path) -> str:
     """The split whose images these are, as their folder is called, or the one around it."""
-    here = folder.resolve()
+    here = _absolute(folder)
     return here.parent.name if here.name == "data" else here.name
 
 
 def _annotations(folder: Path, split: str) -> Path:
-    here = folder.resolve()
+    here = _absolute(folder)
     root = here.parent.parent if here.name == "data" else here.parent
-    return root / "annotations" / f"{_NAMES.get(split, _WHAT)}.json"
+    return root / "annotations" / f"{_NAMES.get(split, f'{_WHAT}-{split}')}.json"
+
+
+def _absolute(folder: Path) -> Path:
+    """As it was named: where a link leads says nothing of the split."""
+    return Path(os.path.abspath(folder))

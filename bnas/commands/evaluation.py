@@ -19,7 +19,7 @@ from bnas.accuracy import wilson
 from bnas.commands.project import SUPERNET, Project, open_run
 from bnas.data import Batch, Images, batches, epoch_order
 from bnas.detection import completing, decoding_of
-from bnas.errors import RunError
+from bnas.errors import RunError, require
 from bnas.export.artefact import digest_of
 from bnas.measure import Runner, prepare
 from bnas.plain import digest
@@ -157,6 +157,20 @@ def answers(runner: Runner, module: nn.Module, example: Tensor) -> Callable[[Ten
         return runner.predict
     complete = completing(module, example)
     return lambda images: complete(runner.predict_all(images))
+
+
+def check_metric(project: Project) -> None:
+    """Raise MissingPackageError where the metric of the run's task cannot be computed, before anything slow is done."""
+    requires = TASKS[project.config.train.task].requires
+    if requires is not None:
+        require(*requires)
+
+
+def check_quantization(project: Project) -> None:
+    """Raise ConfigError where the data have fewer images to calibrate on than are asked for, before anything slow is
+    done."""
+    split, images = calibration_split(project)
+    calibration_count(project.config.quantize, len(images), split)
 
 
 def quantization_images(project: Project) -> Sequence[Tensor]:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bnas import progress
+from bnas.commands.evaluation import check_metric, check_quantization
 from bnas.commands.followers import announce, follow, leading
 from bnas.commands.invocation import Invocation
 from bnas.commands.objectives import check_search, further_hardware
@@ -51,6 +52,11 @@ class StageOf:
     resumes: tuple[str, ...] = ()
 
 
+def _check_training(project: Project) -> None:
+    check_metric(project)
+    validate_stages(project.config.train.stages, project.elastic_space)
+
+
 # Who evaluates does not change what is found.
 SEARCH_OPTIONS = tuple(f"search.{option.name}" for option in fields(SearchConfig) if option.name != "workers")
 
@@ -62,6 +68,7 @@ STAGES = {
             name="pretrain",
             options=("seed", "model", "data", "pretrain"),
             leaves=("checkpoints/pretrain", "tensorboard/pretrain"),
+            fits=check_metric,
         ),
         StageOf(
             name="train",
@@ -69,7 +76,7 @@ STAGES = {
             after=("pretrain", "build"),
             implied=("pretrain", "build"),
             leaves=("checkpoints/train", "tensorboard/train"),
-            fits=lambda project: validate_stages(project.config.train.stages, project.elastic_space),
+            fits=_check_training,
         ),
         StageOf(
             name="measure",
@@ -103,6 +110,7 @@ STAGES = {
             after=("finetune",),
             implied=("finetune",),
             leaves=("checkpoints/qat", "tensorboard/qat"),
+            fits=check_quantization,
         ),
         StageOf(name="export", options=("export",), after=("quantize",)),
         StageOf(name="verify", options=(), after=("export",)),

@@ -90,6 +90,9 @@ def shown(image: Image.Image, boxes: Boxes, window: Window, size: int) -> tuple[
     left, top = max(window.left, 0), max(window.top, 0)
     right = min(window.left + window.width, image.width)
     bottom = min(window.top + window.height, image.height)
+    if right <= left or bottom <= top:  # zoomed out, and then a window beside the image
+        nothing = torch.zeros(len(boxes), dtype=torch.bool)
+        return Image.new("RGB", (size, size), _FILL), _changed(boxes, boxes.boxes[nothing], nothing)
     inner = transforms.crop(image, top, left, bottom - top, right - left)
     if (right - left, bottom - top) != (window.width, window.height):  # what lies beyond has the mean colour
         across, down = size / window.width, size / window.height

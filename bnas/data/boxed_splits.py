@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ def boxed_splits(
     if config.one_class is not None:
         classes, train, test = (config.one_class,), _of_one_class(train), _of_one_class(test)
     calibration = _calibration(config, train)
+    if config.tile is not None and calibration is not None:
+        calibration = tiled(calibration, config.tile, config.tile)
     if config.tile is None:
         val_indices = drawn(len(train), config.val_images, "val_images", config, place=0, spared=1)
         rest, val = train.take(np.setdiff1d(np.arange(len(train)), val_indices)), train.take(val_indices)
@@ -86,21 +88,49 @@ def _calibration(config: DataConfig, train: StoredScenes) -> StoredScenes | None
     if place.is_dir():
         return _without_boxes(place)
     try:
-        lines = [line.split() for line in place.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
         raise DataError(
             f"data.calibration={place}: {reason}; expected a folder, or a list of image files, one a line"
         ) from error
-    names = [Path(words[0]).name for words in lines if words]
-    numbers = {Path(source.name).stem: number for number, source in enumerate(train.sources)}
-    numbers |= {Path(source.name).name: number for number, source in enumerate(train.sources)}
-    missing = [name for name in names if name not in numbers and Path(name).stem not in numbers]
+    names = [line for line in lines if line]
+    known = _by_name(train)
+    found = {name: _meant(name, known) for name in names}
+    missing = [name for name in names if len(found[name]) != 1]
     if missing or not names:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
-        text = f"{len(missing)} of its {len(names)} images are none of the training images: {shown}"
+        several = len(found.get((missing or [""])[0], ())) > 1
+        text = (
+            f"{len(missing)} of its {len(names)} images are "
+            f"{'several' if several else 'none'} of the training images: {shown}"
+        )
         raise DataError(f"data.calibration={place}: {text if names else 'lists no image'}")
-    return train.take([numbers[name] if name in numbers else numbers[Path(name).stem] for name in names])
+    return train.take([found[name][0] for name in names])
+
+
+def _by_name(scenes: StoredScenes) -> dict[str, list[int]]:
+    """The images that each name means."""
+    known: dict[str, list[int]] = {}
+    for number, source in enumerate(scenes.sources):
+        for name in _names(source.name):
+            known.setdefault(name, []).append(number)
+    return known
+
+
+def _meant(name: str, known: Mapping[str, list[int]]) -> Sequence[int]:
+    """The images that a line of a list means; what follows a blank is no part of the name, if it is none with it."""
+    for line in (name, name.split()[0]):
+        for own in _names(line):
+            if own in known:
+                return known[own]
+    return ()
+
+
+def _names(image: str) -> Iterable[str]:
+    """How a list may call an image: by its path in the folder or by its file's name, with or without suffix."""
+    path = Path(image)
+    return dict.fromkeys((path.as_posix(), (path.parent / path.stem).as_posix(), path.name, path.stem))
 
 
 def _without_boxes(folder: Path) -> StoredScenes:

@@ -165,7 +165,7 @@ def _column(
 ) -> list[Any]:
     values = [entry.get(key) for entry in entries]
     for place, value in enumerate(values):
-        if isinstance(value, float) and kind is int and value.is_integer():
+        if isinstance(value, float) and issubclass(int, kind) and value.is_integer():
             values[place] = int(value)
         elif not isinstance(value, kind) or isinstance(value, bool):
             wanted = "number" if kind is int else "text" if kind is str else "number or text"
@@ -193,7 +193,10 @@ def _corners(boxes: Sequence[dict[str, Any]], file: Path) -> np.ndarray:
     rows = np.full((len(boxes), 4), np.nan)
     for place, box in enumerate(boxes):
         try:
-            rows[place] = box.get("bbox")
+            found = box.get("bbox")
+            if found is not None and not (isinstance(found, list) and len(found) == 4):
+                raise ValueError("not four numbers")
+            rows[place] = found
         except (TypeError, ValueError) as error:
             got = str(box.get("bbox"))[:40]
             raise DataError(

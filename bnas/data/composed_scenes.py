@@ -84,8 +84,11 @@ def load_composed_scenes(config: DataConfig) -> ImageSplits:
     `split_seed`; those of test are the embedded test images.
 
     Raises:
-        DataError: grey images are asked for.
+        DataError: grey images, tiles or one class are asked for.
     """
+    for option, value in (("tile", config.tile), ("one_class", config.one_class)):
+        if value is not None:
+            raise DataError(f"data.{option}: data.name={config.name} has none: leave it out, got {value}")
     if config.channels != 3:
         raise DataError(
             f"data.channels: data.name={config.name} has images of 3 channels: set 3, got {config.channels}"

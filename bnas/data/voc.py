@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -48,10 +48,10 @@ def read_voc(file: Path, *, first_pixel: int = 1) -> Described:
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"{file} {reason}") from error
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two of an encoding
         raise DataError(f"{file} is damaged: no XML: {error}") from error
     objects = root.findall("object")
-    width, height = (int(_number(root, f"size/{side}", file)) for side in ("width", "height"))
+    width, height = (_pixels(root, f"size/{side}", file) for side in ("width", "height"))
     names = tuple((found.findtext("name") or "").strip() for found in objects)
     if "" in names:
         raise DataError(f"{file}: object {names.index('')} has no name")
@@ -133,7 +133,11 @@ def load_voc(config: DataConfig) -> ImageSplits:
 
 
 def _listed(file: Path) -> list[str]:
-    return [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.split()]
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is damaged: no text in UTF-8: {error}") from error
+    return [line.split()[0] for line in lines if line.split()]
 
 
 def _images(folder: Path) -> dict[str, str]:
@@ -145,6 +149,16 @@ def _images(folder: Path) -> dict[str, str]:
 
 def _number(element: ElementTree.Element, path: str, file: Path) -> float:
     text = (element.findtext(path) or "").strip()
-    if not re.fullmatch(r"-?[\d.]+(?:[eE][-+]?\d+)?|-?nan|-?inf", text, re.IGNORECASE):
-        raise DataError(f"{file}: <{path.replace('/', '><')}>: expected a number, got {text[:40]!r}")
-    return float(text)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(
+            f"{file}: <{path.replace('/', '><')}>: expected a number, got {text[:40]!r}"
+        ) from error
+
+
+def _pixels(element: ElementTree.Element, path: str, file: Path) -> int:
+    number = _number(element, path, file)
+    if not isfinite(number):
+        raise DataError(f"{file}: <{path.replace('/', '><')}>: expected a number of pixels, got {number}")
+    return int(number)

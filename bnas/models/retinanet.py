@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -192,9 +193,8 @@ def make_retinanet(
         image_size=image_size,
         anchors=[_sides(name, anchor_scale) for name in names],
         towers=towers,
-        decoding=Decoding(
-            scores=DECODING.scores,
-            weights=DECODING.weights,
+        decoding=replace(
+            DECODING,
             score_threshold=score_threshold,
             nms_threshold=nms_threshold,
             candidates=candidates,

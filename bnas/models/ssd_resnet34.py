@@ -7,6 +7,7 @@ quantized.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -254,9 +255,8 @@ def make_ssd_resnet34(
         strides=strides,
         maps=maps,
         scales=scales,
-        decoding=Decoding(
-            scores=DECODING.scores,
-            weights=DECODING.weights,
+        decoding=replace(
+            DECODING,
             score_threshold=score_threshold,
             nms_threshold=nms_threshold,
             candidates=candidates,

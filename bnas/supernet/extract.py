@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from bnas.detection import decoding_of
 from bnas.graph.facts import is_inside
 from bnas.space import SubnetConfig, resolution_of
 from bnas.supernet.elastic import apply_cut
@@ -95,11 +96,15 @@ def _listed(supernet: Supernet, config: SubnetConfig) -> tuple[str, ...]:
 def _image_sizes(model: nn.Module, config: SubnetConfig) -> dict[str, dict[str, int | tuple[int, ...]]]:
     """Of detectors that resize the images they are called with, to a fixed size: that of the subnet's."""
     size = resolution_of(config)
-    return {
-        path: {"fixed_size": (size, size)}
-        for path, module in model.named_modules()
-        if size is not None and isinstance(module, GeneralizedRCNNTransform) and module.fixed_size is not None
-    }
+    if size is None:
+        return {}
+    found: dict[str, dict[str, int | tuple[int, ...]]] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, GeneralizedRCNNTransform) and module.fixed_size is not None:
+            found[path] = {"fixed_size": (size, size)}
+        elif decoding_of(module) is not None and "image_size" in vars(module):
+            found[path] = {"image_size": (size, size)}
+    return found
 
 
 def _skipped(supernet: Supernet, config: SubnetConfig) -> tuple[str, ...]:

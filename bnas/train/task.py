@@ -29,6 +29,7 @@ class Task:
     counts_images: the metric is a percentage of the images, whose standard error is that of a binomial share.
     class_labels: labels are classes: they can be smoothed and mixed.
     evaluation_batch: images that are evaluated at a time.
+    requires: the module that the metric is computed with, and the extra of bnas that installs it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Task:
     counts_images: bool = True
     class_labels: bool = True
     evaluation_batch: int = 250
+    requires: tuple[str, str] | None = None
 
     @property
     def label(self) -> str:
@@ -140,5 +142,6 @@ TASKS: dict[str, Task] = {
         counts_images=False,
         class_labels=False,
         evaluation_batch=16,
+        requires=("faster_coco_eval", "detection"),
     ),
 }

@@ -50,6 +50,26 @@ def test_both_splits_are_prepared_where_they_are_looked_for(
     assert [len(split) for split in (data.train, data.val, data.test, data.calibration)] == [3, 1, 4, 2]
 
 
+def test_other_splits_have_files_of_their_own(tmp_path: Path) -> None:
+    """What is described as validation stays so, whatever else is prepared."""
+    assert main(sources(tmp_path, "validation")) == 0
+    whole = (tmp_path / "annotations" / "openimages-mlperf.json").read_text()
+    assert main(sources(tmp_path, "test")) == 0
+    assert (tmp_path / "annotations" / "openimages-mlperf.json").read_text() == whole
+    listed = json.loads((tmp_path / "annotations" / "openimages-mlperf-test.json").read_text())["images"]
+    assert [image["file_name"] for image in listed] == [f"test{number}.jpg" for number in range(4)]
+
+
+def test_a_folder_that_is_a_link_is_the_split_it_is_called(tmp_path: Path) -> None:
+    words = sources(tmp_path, "validation")
+    place = tmp_path / "validation" / "data"
+    (tmp_path / "elsewhere").mkdir()
+    place.rename(tmp_path / "elsewhere" / "oi_val")
+    place.symlink_to(tmp_path / "elsewhere" / "oi_val", target_is_directory=True)
+    assert main(words) == 0
+    assert [path.name for path in (tmp_path / "annotations").iterdir()] == ["openimages-mlperf.json"]
+
+
 def test_another_file(tmp_path: Path) -> None:
     out = tmp_path / "mine" / "boxes.json"
     assert main([*sources(tmp_path, "train"), f"out={out}"]) == 0

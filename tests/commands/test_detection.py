@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,24 @@ def there(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(finished)
     monkeypatch.setitem(DATASETS, "rectangles", _rectangles)
     return finished
+
+
+def test_what_would_stop_it_hours_later_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(DATASETS, "rectangles", _rectangles)
+    assert main(["run", *BOXES, "quantize.samples=9"]) == 2
+    assert (
+        "quantize.samples: 9 images to calibrate on are asked for, the calibration set has 8"
+        in capsys.readouterr().err
+    )
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    for command in ("run", "pretrain", "train"):
+        assert main([command, *BOXES]) == 2
+        said = capsys.readouterr().err
+        assert "faster_coco_eval is not installed; install it with: pip install 'bnas[detection]'" in said
+    assert not list(tmp_path.rglob("pretrain*"))
 
 
 def test_the_report_is_that_of_the_files_and_of_the_modules(there: Path) -> None:

@@ -71,6 +71,21 @@ def test_boxes_stay_where_the_pixels_are(steps: tuple[str, ...]) -> None:
     assert len(seen) >= (2 if steps == () else 15)  # whole and mirrored, at least
 
 
+def test_a_window_beside_the_image_shows_none_of_it() -> None:
+    """Zoomed out and then scaled up it may be anywhere on the canvas."""
+    image, given = photograph(90, 60, [(30, 20, 24, 25)]), boxes_of([[30, 20, 54, 45]], 90, 60, [True])
+    for window in (Window(95, 0, 40, 40), Window(0, -50, 40, 50)):
+        moved, boxes = shown(image, given, window, SIZE)
+        assert (moved.size, moved.getcolors(1)) == ((SIZE, SIZE), [(SIZE * SIZE, (124, 116, 104))])
+        assert (len(boxes), boxes.width, boxes.areas.shape) == (0, 90, (0,))
+    both, blank = BoxTransforms(steps=("zoom_out", "scale_jitter"), flip=False), 0
+    for seed in range(300):
+        moved, boxes = both(image, given, SIZE, np.random.default_rng(seed))
+        blank += moved.getcolors(1) is not None
+        assert len(boxes) <= (moved.getcolors(1) is None)
+    assert blank  # it was among these
+
+
 def test_the_same_seed_gives_the_same_image() -> None:
     image, boxes = photograph(50, 50, [(10, 10, 20, 20)]), boxes_of([[10, 10, 30, 30]], 50, 50)
     every = BoxTransforms(steps=("photometric", "iou_crop", "zoom_out", "scale_jitter"))

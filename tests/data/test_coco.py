@@ -186,6 +186,8 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda c: c["annotations"][3].update(bbox="abcd"),
         r"annotations\[3\].bbox: expected x, y",
     ),
+    "one number": (lambda c: c["annotations"][3].update(bbox=[5]), r"bbox: expected x, y, .* got \[5\]"),
+    "text": (lambda c: c["annotations"][3].update(bbox="1234"), r"bbox: expected x, y, .* got 1234"),
     "twice": (lambda c: c["images"][1].update(id=100), "1 of the ids in 'images' occur twice"),
     "other categories": (
         lambda c: c["categories"][0].update(name="wolf"),
@@ -200,6 +202,26 @@ def test_damaged_annotations_are_refused_by_name(tmp_path: Path, case: str) -> N
     edited(coco_root(tmp_path), change)
     with pytest.raises(DataError, match=text):
         load(tmp_path)
+
+
+def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    """As tools write them that keep columns in floating point."""
+    usual = load(coco_root(tmp_path)).test
+
+    def change(content: dict[str, Any]) -> None:
+        for part, keys in (
+            ("annotations", ("image_id", "category_id")),
+            ("images", ("id",)),
+            ("categories", ("id",)),
+        ):
+            for entry in content[part]:
+                entry.update({key: float(entry[key]) for key in keys})
+
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    assert torch.equal(load(tmp_path).test.batch([0])[1], usual.batch([0])[1])
 
 
 def test_what_is_no_json_or_missing_is_refused(tmp_path: Path) -> None:
@@ -320,7 +342,7 @@ def test_images_for_calibration_are_those_of_a_list_or_a_folder(tmp_path: Path) 
     assert [len(boxes) for boxes in unpacked(labels)] == [0, 0, 0]
     (tmp_path / "empty").mkdir()
     for text, said in (
-        ("train2017_9.png", "1 of its 1 images are none of the training images: train2017_9"),
+        ("train2017_9.png 17", "1 of its 1 images are none of the training images: train2017_9.png 17"),
         ("", "lists no"),
     ):
         calibration.write_text(text)
@@ -331,3 +353,25 @@ def test_images_for_calibration_are_those_of_a_list_or_a_folder(tmp_path: Path) 
             load(tmp_path, calibration=str(tmp_path / name))
     with pytest.raises(ConfigError, match=r"data.calibration: data.name=embedded has no list"):
         load_data(DataConfig(calibration="list.txt"))
+
+
+def test_images_for_calibration_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    files = ["a/1.png", "b/1.png", "two words.png", "two.png"]
+    folder, listed = coco_root(tmp_path) / "train2017", tmp_path / "list.txt"
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    images = [(name, 60, 40, [(4, 5, 12, 9), (22, 20, 8, 15)]) for name in files]
+    write_coco(tmp_path / "annotations" / "instances_train2017.json", folder, images, {7: "dog", 3: "cat"})
+    listed.write_text("b/1.png\ntwo words.png\na/1\n")
+    assert names(load(tmp_path, calibration=str(listed)).calibration) == [
+        "b/1.png",
+        "two words.png",
+        "a/1.png",
+    ]
+    tiles = load(tmp_path, calibration=str(listed), tile=30, val_images=1).calibration
+    assert names(tiles)[:3] == [f"b/1.png at {left}, {top}" for top, left in ((0, 0), (0, 30), (10, 0))]
+    assert tiles is not None
+    assert len(tiles) == 3 * 4
+    listed.write_text("1.png")
+    with pytest.raises(DataError, match=r"1 of its 1 images are several of the training images: 1\.png"):
+        load(tmp_path, calibration=str(listed))

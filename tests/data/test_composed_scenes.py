@@ -119,3 +119,12 @@ def test_augmentation_moves_boxes_as_in_other_sets() -> None:
 def test_grey_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"data.channels: data.name=composed_scenes has images of 3 channels"):
         load(channels=1)
+
+
+def test_what_they_have_not_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"data.tile: data.name=composed_scenes has none: leave it out, got 64"
+    ):
+        load(tile=64)
+    with pytest.raises(DataError, match=r"data.one_class: .* got garment"):
+        load(one_class="garment")

@@ -87,6 +87,12 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         (xml(("", 0, 1, 1, 30, 20)), r"a.xml: object 0 has no name"),
         (xml(width=""), r"a.xml: <size><width>: expected a number, got ''"),
         (xml(width=0), "image a is said to have 0 x 40 pixels"),
+        (xml(("cat", 0, 1, 1, "1.2.3", 20)), r"a.xml: <bndbox><xmax>: expected a number, got '1.2.3'"),
+        (xml(width="."), r"a.xml: <size><width>: expected a number, got '.'"),
+        (xml(width="nan"), r"a.xml: <size><width>: expected a number of pixels, got nan"),
+        (xml(width="inf"), r"a.xml: <size><width>: expected a number of pixels, got inf"),
+        ('<?xml version="1.0" encoding="gb2312"?><annotation/>', r"a.xml is damaged: no XML: multi-byte"),
+        ('<?xml version="1.0" encoding="none-such"?><annotation/>', r"a.xml is damaged: no XML: unknown enc"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', r"a.xml: declares entities"),
     ):
         file.write_text(text)
@@ -121,8 +127,13 @@ def test_folders_of_no_kind_are_refused(tmp_path: Path) -> None:
         (tmp_path / f"{name}.xml").write_text(xml())
     with pytest.raises(DataError, match="no object in any of its files"):
         load(tmp_path, test_names=("a",))
-    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
     with pytest.raises(DataError, match=r"has neither trainval.txt and test.txt nor"):
+        load(tmp_path)
+    for name in ("train", "val"):
+        (lists / f"{name}.txt").write_bytes(b"\xff\xfea")
+    with pytest.raises(DataError, match=r"train.txt is damaged: no text in UTF-8"):
         load(tmp_path)
 
 

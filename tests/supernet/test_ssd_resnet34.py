@@ -85,6 +85,7 @@ def test_a_subnet_is_a_detector_of_the_same_class() -> None:
     assert raw.logits.shape == whole.logits.shape
     assert torch.equal(boxes, raw.boxes)
     torch.testing.assert_close(scores, raw.logits.softmax(-1))
+    assert (subnet.image_size, model.image_size) == ((64, 64), (96, 96))
     for found in subnet([torch.rand(3, 50, 70)]):
         assert set(found) == {"boxes", "scores", "labels"}
 
