@@ -80,9 +80,9 @@ def quantize_aimet(
         MissingPackageError: onnx or onnxruntime is not installed.
     """
     require("onnxruntime", "onnxruntime")
-    prepared = equalize(module, example, config.equalize or Equalize(scale=False, absorb=False)).module
-    network = to_onnx(prepared, example, opset=config.opset)
-    state = prepared.state_dict()
+    equalized = equalize(module, example, config.equalize or Equalize(scale=False, absorb=False))
+    prepared, state = equalized.module, equalized.module.state_dict()
+    network = to_onnx(prepared, example, opset=config.opset, fused=False)  # of what the state holds
     name_parameters(network, prepared, state)
     images = calibration_images(calibration, config.samples, example)
     placement = place(network, prepared)
@@ -148,7 +148,11 @@ def weight_encoding(name: str, weight: Array, axis: int | None, config: Aimet) -
 
 
 def name_parameters(network: Any, module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give weights and biases of an `onnx.ModelProto` whose names torch made up those that `module` has for them."""
+    """Give weights and biases of an `onnx.ModelProto` whose names torch made up those that `module` has for them.
+
+    They have to hold the same numbers, perhaps turned; what `module` computes from its parameters is none of them.
+    """
+    arrays = require("onnx.numpy_helper", "onnxruntime")
     constants = {value.name: value for value in network.graph.initializer}
     paths = {path for path, _ in module.named_modules()}
     names: dict[str, str] = {}
@@ -157,7 +161,8 @@ def name_parameters(network: Any, module: nn.Module, state: Mapping[str, Tensor]
         for name, part in zip(node.input[1:3], ("weight", "bias"), strict=False):
             proper = f"{path}.{part}"
             if name in constants and name not in state and proper in state and proper not in constants:
-                same = constants[name].dims and np.prod(constants[name].dims) == state[proper].numel()
+                own, wanted = arrays.to_array(constants[name]), state[proper].detach().cpu().numpy()
+                same = np.array_equal(own, wanted) or np.array_equal(own, wanted.T)
                 if same and proper not in names.values():
                     names[name] = proper
     for node in network.graph.node:

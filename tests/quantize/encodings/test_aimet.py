@@ -124,6 +124,68 @@ def test_batch_norms_are_folded_and_the_state_is_of_what_was_written(normed: nn.
     assert all(np.array_equal(values[name], found.state[name].numpy()) for name in names)
 
 
+class WithoutBias(nn.Conv2d):
+    """A convolution with a forward of its own, in which a bias has no place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight, None, self.stride, self.padding)
+
+
+class Doubled(nn.Conv2d):
+    """A convolution by other numbers than its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, 2 * self.weight)
+
+
+class Shared(nn.Module):
+    """A convolution whose outputs two batch norms take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(self.conv(x)) + self.two(self.conv(-x))
+
+
+UNFOLDED = {
+    "fold_norms=false": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), Equalize(fold_norms=False, absorb=False)
+    ),
+    "own forward": (nn.Sequential(WithoutBias(3, 4, 3, bias=False), nn.BatchNorm2d(4)), Equalize()),
+    "shared": (Shared(), Equalize()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFOLDED)
+def test_with_norms_that_stay_the_onnx_network_holds_what_the_state_holds(name: str) -> None:
+    import onnx
+
+    ort = pytest.importorskip("onnxruntime")
+    net, equalization = UNFOLDED[name]
+    randomize_norms(net, 0).eval()
+    found = encoded(net, Aimet(equalize=equalization, per_channel=True))
+    assert any("running_mean" in own for own in found.state)
+    values = {value.name: onnx.numpy_helper.to_array(value) for value in found.network.graph.initializer}
+    learnt = {own: value.numpy() for own, value in found.state.items() if value.is_floating_point()}
+    assert set(values) == set(learnt)
+    assert all(np.array_equal(values[own], value) for own, value in learnt.items())
+    (weight,) = (own for own in found.parameters if own.name.endswith("weight"))
+    assert weight.scale == pytest.approx(np.abs(learnt[weight.name]).max((1, 2, 3)) / 127, rel=1e-5)
+    (got,) = ort.InferenceSession(found.network.SerializeToString()).run(
+        None, {"images": images()[0].numpy()}
+    )
+    np.testing.assert_allclose(got, net(images()[0]).detach().numpy(), atol=1e-5)
+
+
+def test_what_is_computed_from_a_weight_does_not_get_its_name() -> None:
+    found = encoded(nn.Sequential(Doubled(3, 4, 3, bias=False)))
+    (own,) = found.parameters
+    assert own.name not in found.state
+    assert own.scale[0] == pytest.approx(2 * float(found.state["0.weight"].abs().max()) / 127, rel=1e-5)
+
+
 def test_equalization_comes_first() -> None:
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1))
     with torch.no_grad():
