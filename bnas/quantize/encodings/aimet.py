@@ -6,7 +6,7 @@ to find the range of each of its tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from bnas.quantize.config import QuantizeConfig, quantizer
 from bnas.quantize.encodings.bias import bias_encodings, guarded
 from bnas.quantize.encodings.grids import Array, Grid, Symmetry
 from bnas.quantize.encodings.placement import Placement, module_of, place
-from bnas.quantize.encodings.ranges import MinMax, Scheme, observer
+from bnas.quantize.encodings.ranges import FIRST, MinMax, Scheme, observer
 from bnas.quantize.equalize import Equalize, equalize
 
 _BITS, _FLOAT_BITS = range(4, 17), 16
@@ -103,7 +103,7 @@ def quantize_aimet(
     )
 
 
-def observed(network: Any, placement: Placement, images: Iterable[Array], config: Aimet) -> dict[str, MinMax]:
+def observed(network: Any, placement: Placement, images: Sequence[Array], config: Aimet) -> dict[str, MinMax]:
     """What the scheme has seen of each activation of `network` on `images`, each [1, C, H, W]."""
     onnx, ort = require("onnx", "onnxruntime"), require("onnxruntime", "onnxruntime")
     model, names = onnx.ModelProto(), placement.activations
@@ -117,11 +117,18 @@ def observed(network: Any, placement: Placement, images: Iterable[Array], config
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        for image in images:
-            values = zip(asked, session.run(asked, {INPUT: image}), strict=True)
-            for name, value in (*values, (INPUT, image)):
-                if name in found and value.size:
-                    found[name].observe(value)
+
+        def values(some: Iterable[Array]) -> Iterator[tuple[MinMax, Array]]:
+            for image in some:
+                own = zip(asked, session.run(asked, {INPUT: image}), strict=True)
+                for name, value in (*own, (INPUT, image)):
+                    if name in found and value.size:
+                        yield found[name], value
+
+        for own, value in values(images[:FIRST] if config.scheme != "tf" else ()):
+            own.cover(value)
+        for own, value in values(images):
+            own.observe(value)
     except Exception as error:  # ONNX Runtime's errors have no common class
         raise ExportError(
             f"quantize: ONNX Runtime cannot run the network: {said_by_onnxruntime(error)}"

@@ -186,6 +186,19 @@ def test_what_is_computed_from_a_weight_does_not_get_its_name() -> None:
     assert own.scale[0] == pytest.approx(2 * float(found.state["0.weight"].abs().max()) / 127, rel=1e-5)
 
 
+@pytest.mark.parametrize("scheme", ["tf_enhanced", "percentile"])
+def test_a_black_image_first_leaves_the_grid_usable(scheme: Any) -> None:
+    black = torch.full((1, 3, 8, 8), -2.0)
+    config = Aimet(equalize=None, scheme=scheme, percentile=99.9)
+    first, last = (
+        encoded(plain_net(), config, batches) for batches in ([black, *images()], [*images(), black])
+    )
+    assert first.activations == last.activations
+    whole = encoded(plain_net(), PLAIN, [black, *images()])
+    for own, widest in zip(first.activations, whole.activations, strict=True):
+        assert own.scale[0] > 0.3 * widest.scale[0]
+
+
 def test_equalization_comes_first() -> None:
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1))
     with torch.no_grad():
