@@ -99,8 +99,15 @@ def quantize_aimet(
             images=len(images),
             options=to_plain(config),
         ),
+        precision=precision(config),
         runtime="aimet",
     )
+
+
+def precision(config: Aimet) -> str:
+    """What weights and activations are, as "int8" where both are the same, else as "int4/f16"."""
+    parts = ((config.weight_form, config.weight_bits), (config.activation_form, config.activation_bits))
+    return "/".join(dict.fromkeys(f"{'f' if form == 'float' else 'int'}{bits}" for form, bits in parts))
 
 
 def observed(network: Any, placement: Placement, images: Sequence[Array], config: Aimet) -> dict[str, MinMax]:

@@ -18,6 +18,7 @@ from bnas.errors import ConfigError, ExportError
 from bnas.export.encodings import Encoded
 from bnas.plain import from_plain, to_plain
 from bnas.quantize import Aimet, Equalize, NncfPTQ, QuantizeConfig
+from bnas.quantize.encodings.aimet import precision
 from bnas.quantize.in_openvino import for_openvino
 
 PLAIN = Aimet(equalize=None)
@@ -197,6 +198,19 @@ def test_a_black_image_first_leaves_the_grid_usable(scheme: Any) -> None:
     whole = encoded(plain_net(), PLAIN, [black, *images()])
     for own, widest in zip(first.activations, whole.activations, strict=True):
         assert own.scale[0] > 0.3 * widest.scale[0]
+
+
+def test_the_precision_is_that_of_weights_and_activations() -> None:
+    half = {"activation_form": "float", "activation_bits": 16}
+    for options, name in (
+        ({}, "int8"),
+        ({"weight_bits": 4, "activation_bits": 4}, "int4"),
+        ({"weight_bits": 4, "activation_bits": 16}, "int4/int16"),
+        (half, "int8/f16"),
+        (half | {"weight_form": "float", "weight_bits": 16}, "f16"),
+    ):
+        assert precision(Aimet(**options)) == name  # type: ignore[arg-type]
+    assert quantize(plain_net().eval(), Aimet(weight_bits=5), images(), images()[0]).precision == "int5/int8"
 
 
 def test_equalization_comes_first() -> None:
