@@ -59,6 +59,8 @@ class Aimet(QuantizeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.precisions:
+            raise ConfigError("precisions: of blocks they can be chosen with quantize=nncf_ptq only")
         if not 50 <= self.percentile <= 100:
             raise ConfigError(f"percentile: expected 50 to 100, got {self.percentile:g}")
         for part in ("weight", "activation"):
@@ -98,6 +100,7 @@ def quantize_aimet(
             modules=placement.modules,
             images=len(images),
             options=to_plain(config),
+            equalization=equalized.summary,
         ),
         precision=precision(config),
         runtime="aimet",

@@ -200,6 +200,22 @@ def test_a_black_image_first_leaves_the_grid_usable(scheme: Any) -> None:
         assert own.scale[0] > 0.3 * widest.scale[0]
 
 
+def test_equalization_is_told() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.ReLU6(), nn.Conv2d(4, 4, 1)
+    )
+    randomize_norms(net, 0)
+    with torch.no_grad():
+        net[1].bias.fill_(9)  # high beside the spread
+    told = encoded(net, Aimet()).equalization
+    assert {name: told[name] for name in ("folded", "scaled", "absorbed", "iterations")} == {
+        "folded": 1, "scaled": 1, "absorbed": 1, "iterations": 1
+    }  # fmt: skip
+    assert list(told["differences"]) == ["fold_norms", "scale", "absorb"]
+    assert told["differences"]["scale"] < 1e-5
+    assert told["skipped"]["scale"]["3"] == "breaks at 4 (ReLU6)"
+
+
 def test_the_precision_is_that_of_weights_and_activations() -> None:
     half = {"activation_form": "float", "activation_bits": 16}
     for options, name in (
@@ -291,6 +307,7 @@ def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
     config = from_plain(QuantizeConfig, yaml.safe_load(text))
     assert isinstance(config, Aimet)
     assert (config.scheme, config.weight_bits, config.activation_bits, config.bias_bits) == ("tf", 8, 8, 32)
+    assert config == Aimet()  # which is what export.also=[aimet] takes beside another quantizer
     assert (config.weight_symmetry, config.activation_symmetry, config.per_channel) == (
         "symmetric", "asymmetric", False
     )  # fmt: skip
@@ -298,7 +315,7 @@ def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
     assert config.equalize.fold_norms
     assert config.equalize.scale
     assert config.equalize.absorb
-    assert config.equalize.iterations == 1
+    assert (config.equalize.linear, config.equalize.iterations) == (False, 1)
     assert from_plain(QuantizeConfig, to_plain(config)) == config
     assert for_openvino(config) == NncfPTQ(samples=config.samples)
 
@@ -311,6 +328,10 @@ def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
         ({"weight_form": "float"}, "weight_bits: expected 16 with weight_form=float, got 8"),
         ({"percentile": 40}, "percentile: expected 50 to 100, got 40"),
         ({"samples": 0}, "samples: expected 1 or more"),
+        (
+            {"precisions": ("int8_tensor", "fp32")},
+            "precisions: of blocks they can be chosen with quantize=nncf_ptq only",
+        ),
     ],
 )
 def test_bad_options(options: dict[str, Any], text: str) -> None:
