@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bnas.cluster import RayConfig
 from bnas.data import DataConfig
 from bnas.errors import ConfigError
-from bnas.export import ExportConfig, OpenVinoIR
+from bnas.export import AimetEncodings, ExportConfig, OpenVinoIR
 from bnas.load import LoadConfig
 from bnas.measure import HwConfig, MeasureConfig
 from bnas.models import ModelConfig
@@ -84,3 +84,8 @@ class RunConfig:
             raise ConfigError(f"threads: expected 0 (all cores) or more, got {self.threads}")
         if self.front_size < 3:
             raise ConfigError(f"front_size: expected 3 or more, got {self.front_size}")
+        if self.quantize.precisions and any(isinstance(own, AimetEncodings) for own in self.export.formats()):
+            raise ConfigError(
+                "quantize.precisions: AIMET's encodings are of networks quantized alike in all their blocks; leave "
+                "aimet out of export and export.also"
+            )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import prod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,7 +14,14 @@ from bnas import export as exporting
 from bnas import progress
 from bnas import quantize as quantizing
 from bnas.commands.evaluation import quantization_images
-from bnas.commands.export_formats import FURTHER, formats_of, plain_ir, quantizer_for, suffix_of
+from bnas.commands.export_formats import (
+    FURTHER,
+    equalization_line,
+    formats_of,
+    plain_ir,
+    quantizer_for,
+    suffix_of,
+)
 from bnas.commands.extract import load_subnet, resolution
 from bnas.commands.project import Made, Project
 from bnas.commands.quantize import absolute, precisions, relative, subnet_names
@@ -22,6 +30,7 @@ from bnas.detection import decoding_of
 from bnas.export import AimetEncodings, Artefact, ExportConfig, OpenVinoIR, Quantized
 from bnas.export.artefact import files_of
 from bnas.export.boxes import CONFIDENT
+from bnas.export.encodings import Encoded
 from bnas.export.openvino_runtime import read_network
 from bnas.files import read_json, write_json
 from bnas.space import resized
@@ -61,6 +70,7 @@ def export(project: Project) -> Made:
     made: list[str] = []
     started = datetime.now().strftime("%Y%m%d-%H%M%S")
     detectors = False
+    equalized: list[Mapping[str, Any]] = []
     checked: dict[str, dict[str, Artefact]] = {}
     with progress.bar("export", total=len(names) * (1 + len(further))) as step:
         for name in names:
@@ -83,6 +93,8 @@ def export(project: Project) -> Made:
                 for kind, model in _networks(project, subnet, config, small):
                     file = f"{kind}{suffix_of(config)}"
                     files[file] = _written(project, subnet, model, config, file)
+                    if isinstance(model, Quantized) and isinstance(model.model, Encoded):
+                        equalized.append(model.model.equalization)
                 step(note=f"{name} {suffix_of(config)}")
             checked[name] = {kind: relative(project, artefact) for kind, artefact in files.items()}
     for files in checked.values():
@@ -96,8 +108,8 @@ def export(project: Project) -> Made:
     return Made(
         paths=(*made, "subnets/artefacts.json"),
         line=f"{count} networks; FP32 within {worst:.1g} of the torch modules, "
-        f"{_opinion([files['int8'] for files in checked.values()], detectors, sum(map(len, images)))} "
-        f"→ {project.folder.path('subnets')}",
+        f"{_opinion([files['int8'] for files in checked.values()], detectors, sum(map(len, images)))}"
+        f"{equalization_line(equalized)} → {project.folder.path('subnets')}",
     )
 
 

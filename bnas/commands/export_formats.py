@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -115,6 +116,20 @@ def _shared(config: ExportConfig) -> dict[str, Any]:
 
 def _kind(config: ExportConfig) -> str:
     return str(getattr(config, "kind", type(config).__name__))
+
+
+def equalization_line(found: Sequence[Mapping[str, Any]]) -> str:
+    """What equalization did to networks that have encodings, by `Encoded.equalization` of each; nothing: none has."""
+    if not found:
+        return ""
+    folded, scaled, absorbed = (sum(own[name] for own in found) for name in ("folded", "scaled", "absorbed"))
+    most = max((change for own in found for change in own["differences"].values()), default=0.0)
+    left = sum(len(set().union(*own["skipped"].values())) for own in found)
+    return (
+        f"; encodings: batch norms folded: {folded}, pairs of layers equalized: {scaled}, high biases moved: "
+        f"{absorbed}, which changed outputs by up to {100 * most:.2g} %; layers left alone: {left} "
+        "(`bnas show params` says why)"
+    )
 
 
 def suffix_of(config: ExportConfig) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from bnas.errors import ConfigError, ExportError, RunError, did_you_mean
 from bnas.export.preprocess import Preprocess
 
-Precision = Literal["f32", "int8"]
+# "f32" or "int8"; with encodings what weights and activations are, where these differ as "int4/int16" or "int8/f16".
+Precision = str
 Runtime = Literal["openvino", "torch", "onnx", "aimet"]
 LATER = {"plain": "unless default"}  # of options that came after runs had been written without them
 # What follows a network's name in the files of the format "aimet", in the order in which its digest takes them.

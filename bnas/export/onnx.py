@@ -44,10 +44,13 @@ class Onnx(ExportConfig):
             raise ConfigError(f"opset: expected {_OPSETS[0]} to {_OPSETS[-1]}, got {self.opset}")
 
 
-def to_onnx(module: nn.Module, example: Tensor, *, opset: int = OPSET, batch: int | None = None) -> Any:
+def to_onnx(
+    module: nn.Module, example: Tensor, *, opset: int = OPSET, batch: int | None = None, fused: bool = True
+) -> Any:
     """`module`, in eval mode, as an `onnx.ModelProto` in FP32 that takes `batch` images (None: any number).
 
-    `example` is one input [n, C, H, W].
+    `example` is one input [n, C, H, W]. `fused`: batch norms become part of the convolutions before them; if not, the
+    constants are the parameters of the module.
 
     Raises:
         ExportError: the exporter has no rule for an operation, or the module cannot be traced.
@@ -58,6 +61,8 @@ def to_onnx(module: nn.Module, example: Tensor, *, opset: int = OPSET, batch: in
         raise ExportError("the network is in training mode; call .eval() on it first")
     module, image = traceable(module), example[:1]
     written: Any = io.BytesIO()
+    # of a module in eval mode PRESERVE writes the same operations, but leaves out the pass that fuses
+    mode = torch.onnx.TrainingMode.EVAL if fused else torch.onnx.TrainingMode.PRESERVE
     with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         # torch calls this exporter deprecated; what a tracer warns of (Python branches on values) is settled by
         # comparing the artefact with the module. Of an operation it does not know, it prints the whole graph.
@@ -72,6 +77,7 @@ def to_onnx(module: nn.Module, example: Tensor, *, opset: int = OPSET, batch: in
                 written,
                 dynamo=False,
                 opset_version=opset,
+                training=mode,
                 input_names=[INPUT],
                 dynamic_axes={INPUT: {0: BATCH}} if batch is None else None,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -56,9 +57,9 @@ def verify(
         and found.judged >= (ENOUGH if found.of_boxes else 1)
     ):
         raise ExportError(
-            f"{name}: INT8 agrees with the torch module on {agreement:.1f} % of {found.answers}; "
-            f"expected {config.min_agreement_percent:g} % or more (export.min_agreement_percent); use more "
-            "calibration images (quantize.samples) that look like these"
+            f"{name}: {artefact.precision.upper()} agrees with the torch module on {agreement:.1f} % of "
+            f"{found.answers}; expected {config.min_agreement_percent:g} % or more (export.min_agreement_percent); "
+            "use more calibration images (quantize.samples) that look like these"
         )
     return replace(artefact, largest_difference=found.relative, agreement_percent=agreement)
 
@@ -97,8 +98,8 @@ def export_verified(
         ExportError: as `export` and `verify`.
         RunError: the file cannot be written.
     """
-    aside = path.with_name(f".{path.stem}.unverified{path.suffix}")
-    written: tuple[Path, ...] = (aside, aside.with_suffix(".bin"))
+    begun = f".{path.stem}.unverified"
+    aside = path.with_name(f"{begun}{path.suffix}")
     try:
         artefact = export(model, config, aside, example)
         written = files_of(artefact)
@@ -112,7 +113,7 @@ def export_verified(
             except OSError as error:
                 cannot_write(target, error.strerror or str(error), error)
     except BaseException:
-        for file in written:
+        for file in path.parent.glob(f"{glob.escape(begun)}*"):  # some formats have several files
             with suppress(OSError):
                 file.unlink(missing_ok=True)
         raise

@@ -163,7 +163,7 @@ def _or_dash(value: float | None, digits: int | None) -> str:
 
 
 def _precision(network: CardArtefact) -> str:
-    return "INT8" if network.precision == "int8" else "FP32"
+    return network.precision.upper().replace("F", "FP")
 
 
 def _conditions(card: ModelCard) -> str:

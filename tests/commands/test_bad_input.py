@@ -62,6 +62,12 @@ def test_value_out_of_range(refused: Refused) -> None:
     assert "front_size: expected 3 or more, got 1" in refused("run", "conf=quickstart", "front_size=1")
 
 
+@pytest.mark.parametrize("aimet", ["export.also=[aimet]", "export=aimet"])
+def test_encodings_of_blocks_of_several_precisions(refused: Refused, aimet: str) -> None:
+    text = refused("build", "conf=quickstart", "quantize.precisions=[int8_tensor,fp32]", aimet)
+    assert text.startswith("quantize.precisions: AIMET's encodings are of networks quantized alike")
+
+
 def test_no_run_yet(refused: Refused) -> None:
     assert refused("search") == "no run yet in runs/; start one with: python -m bnas run conf=quickstart"
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 from oracles import randomize_norms
 from small_detectors import small_detector
 from small_networks import SmallNet
@@ -26,6 +27,7 @@ from bnas.config import RunConfig
 from bnas.data import DataConfig, ImageSplits, load_data
 from bnas.errors import ConfigError, ExportError
 from bnas.export import (
+    AimetEncodings,
     Artefact,
     ExportConfig,
     Onnx,
@@ -40,7 +42,7 @@ from bnas.export import (
 from bnas.export.artefact import files_of
 from bnas.files import read_json, write_json
 from bnas.plain import from_plain
-from bnas.quantize import NncfPTQ
+from bnas.quantize import NncfPTQ, QuantizeConfig
 from bnas.quantize.nncf_qat import NncfQAT
 from bnas.run_folder import RunFolder
 
@@ -191,10 +193,27 @@ def test_quantizers_take_the_options_of_the_run_that_they_have() -> None:
     found = formats.quantizer_for(asked, Onnx(opset=19))
     assert (found.kind, found.samples, found.preset, found.opset) == ("onnx_qdq", 7, "performance", 19)
     assert formats.quantizer_for(asked, TorchExport()).kind == "nncf_ptq_fx"
+    conf = yaml.safe_load((Path(__file__).parents[2] / "conf" / "quantize" / "aimet.yaml").read_text())
+    assert formats.quantizer_for(asked, AimetEncodings()) == from_plain(
+        QuantizeConfig, {**conf, "samples": 7}
+    )
     with pytest.raises(ConfigError, match="there is no quantizer for torchscript"):
         formats.quantizer_for(asked, TorchScript())
     with pytest.raises(ConfigError, match="what quantize=nncf_qat trains is written as OpenVINO IR only"):
         formats.quantizer_for(NncfQAT(), Onnx())
+
+
+def test_what_equalization_did_is_told_of_all_networks_together() -> None:
+    one = {
+        "folded": 3, "scaled": 2, "absorbed": 1, "differences": {"scale": 1e-7, "absorb": 0.02},
+        "skipped": {"scale": {"a": "…", "b": "…"}, "absorb": {"b": "…"}},
+    }  # fmt: skip
+    none = {"folded": 4, "scaled": 0, "absorbed": 0, "differences": {}, "skipped": {}}
+    assert formats.equalization_line([one, none]) == (
+        "; encodings: batch norms folded: 7, pairs of layers equalized: 2, high biases moved: 1, which changed outputs "
+        "by up to 2 %; layers left alone: 2 (`bnas show params` says why)"
+    )
+    assert formats.equalization_line([]) == ""
 
 
 def test_a_detector_is_written_in_every_format_and_checked_in_boxes(detection: Any) -> None:

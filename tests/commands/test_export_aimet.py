@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ def test_encodings_beside_the_usual_files(project: Any, also: tuple[str, ...]) -
         aimet = Aimet(samples=8, weight_bits=4, equalize=None)
         project.config = replace(config, export=AimetEncodings(version="1.0.0"), quantize=aimet)
     made = stage.export(project)
+    assert "; encodings: batch norms folded: 3, pairs of layers equalized: 0" in made.line
     found = read_json(project.folder.path("subnets", "artefacts.json"), dict[str, dict[str, Artefact]])
     assert set(found["reference"]) == {"fp32", "int8", "int8.encodings"}
     own = found["reference"]["int8.encodings"]
@@ -34,6 +36,9 @@ def test_encodings_beside_the_usual_files(project: Any, also: tuple[str, ...]) -
     check_digest(here)
     assert {str(path) for path in files_of(own)} <= set(made.paths)
     assert {path.name for path in Path(here.path).parent.iterdir()} == {path.name for path in files_of(own)}
+    told = json.loads(Path(here.path).with_name("reference_params.json").read_text())["equalization"]
+    assert told["folded"] == 3
+    assert own.precision == ("int8" if also else "int4/int8")
     assert own.agreement_percent is not None
     assert own.agreement_percent >= 50
     bits = '"bitwidth": 8' if also else '"bw": 4'

@@ -14,6 +14,11 @@ from bnas.errors import RunError
 DATA = {
     "options": {"scheme": "tf", "equalize": {"scale": True}, "precisions": []},
     "calibration_images": 24,
+    "equalization": {
+        "scaled": 8,
+        "differences": {"absorb": 0.25},
+        "skipped": {"scale": {"conv1": "breaks at 1 (ReLU6)"}},
+    },
     "versions": {"torch": "2.9"},
     "sha256": {
         ".encodings": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",  # of "foo"
@@ -45,6 +50,8 @@ def test_all_is_told_whichever_file_is_named(
     ]
     for row in (
         ["options.scheme", "tf"], ["options.equalize.scale", "true"], ["options.precisions", "[]"],
+        ["equalization.scaled", "8"], ["equalization.differences.absorb", "0.25"],
+        ["equalization.skipped.scale.conv1", "breaks at 1 (ReLU6)"],
         ["calibration_images", "24"], ["versions.torch", "2.9"], ["file .encodings", "2c26b46b68ffc68f…, as written"],
         ["file .onnx", f"{'0' * 16}…, changed since"], ["file .pth", f"{'1' * 16}…, missing"],
     ):  # fmt: skip

@@ -50,6 +50,15 @@ def rows(text: str) -> dict[str, list[str]]:
     return found
 
 
+def test_precisions_of_encodings_are_named_truly(card: Make) -> None:
+    made = card()
+    others = tuple(
+        replace(made.others[0], path=own, precision=own) for own in ("int4", "int4/int16", "int8/f16")
+    )
+    told = rows(card_markdown(replace(made, others=others)))
+    assert [told[own.path][1] for own in others] == ["INT4", "INT4/INT16", "INT8/FP16"]
+
+
 def test_every_number_stands_in_its_column(card: Make) -> None:
     told = rows(card_markdown(card()))
     assert told[""] == ["B INT8", "B FP32", "original INT8", "original FP32"]

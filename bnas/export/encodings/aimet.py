@@ -72,7 +72,7 @@ def export_aimet(
     return Artefact(
         path=str(path),
         format="aimet",
-        precision="int8",
+        precision=model.precision,
         digest=digest_of(*(contents[end] for end in AIMET_FILES)),
         size_bytes=sum(map(len, contents.values())),
     )
@@ -91,7 +91,7 @@ def load_encodings(path: Path, asked: Asked) -> tuple[Takes, Callable[[Tensor], 
     try:
         encodings = read(json.loads(path.read_bytes()), channel_axes(network))
         content = simulated(network, encodings).SerializeToString()
-    except (ValueError, ExportError) as error:
+    except (ValueError, RecursionError, ExportError) as error:
         raise ExportError(f"{path}: {error}") from error
     return load_onnx(path, asked, content)
 
@@ -119,6 +119,7 @@ def _parameters(encoded: Encoded, config: AimetEncodings, contents: Mapping[str,
         "encodings_version": config.version,
         "calibration_images": encoded.images,
         "encodings": {"activations": len(encoded.activations), "parameters": len(encoded.parameters)},
+        "equalization": dict(encoded.equalization),
         "versions": {
             "bnas": __version__,
             "torch": str(torch.__version__),

@@ -13,6 +13,7 @@ from bnas.errors import ExportError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Form = Literal["int", "float"]
+_FLOAT32 = np.finfo(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,9 @@ class Encoding:
     numbers are stored with a sign; zero is always on the grid. `symmetric`: about zero, as far as an odd number of
     steps allows, and stored with a sign; `strict`: one step less, so that it is so exactly. `form` "float" is float16
     and has none of these.
+
+    Raises:
+        ExportError: a scale is not finite and above zero, or there is not one, with an offset, for all or each channel.
     """
 
     name: str
@@ -33,6 +37,20 @@ class Encoding:
     scale: tuple[float, ...] = ()
     offset: tuple[int, ...] = ()
     axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.form == "float":
+            return
+        wrong = [scale for scale in self.scale if not _FLOAT32.tiny <= scale <= _FLOAT32.max]
+        if wrong:
+            raise ExportError(
+                f"encodings: '{self.name}': expected scales above 0 in float32, got {wrong[0]:g}"
+            )
+        if len(self.scale) != len(self.offset) or (len(self.scale) != 1 and self.axis is None):
+            raise ExportError(
+                f"encodings: '{self.name}': expected a scale and an offset for all or for each channel, got "
+                f"{len(self.scale)} and {len(self.offset)}"
+            )
 
     @property
     def steps(self) -> int:
@@ -70,7 +88,7 @@ class Encoded:
     `parameters` hold the encodings, biases among the latter. `moved`: outputs of operations that only move or select
     numbers, and the tensor whose encoding is theirs as well. `modules`: for each module whose output, or input, is one
     tensor with an encoding, that tensor by "output" or "input". `images` were calibrated on; `options` is plain data
-    of how.
+    of how, and `equalization` of what was done to the weights before (`bnas.quantize.equalize.Equalized.summary`).
     """
 
     network: Any = field(repr=False, compare=False)
@@ -81,6 +99,7 @@ class Encoded:
     modules: Mapping[str, Mapping[str, str]]
     images: int
     options: Any
+    equalization: Mapping[str, Any] = field(default_factory=dict)
 
     def encoding(self, name: str) -> Encoding:
         """That of the tensor called `name`. Raises ExportError when it has none."""

@@ -6,7 +6,7 @@ ONNX's QuantizeLinear, parameters and activations in one list, and none for floa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from bnas.version import __version__
 Version = Literal["0.6.1", "1.0.0", "2.0.0"]
 VERSIONS: tuple[Version, ...] = ("0.6.1", "1.0.0", "2.0.0")
 PRODUCER = {"package": "bnas", "version": __version__}
+_MOST_BITS = 32  # of biases
 
 
 def written(encoded: Encoded, version: Version) -> dict[str, Any]:
@@ -103,22 +104,38 @@ def read(data: Any, parameters: Iterable[str] = ()) -> tuple[Encoding, ...]:
     it is their first, or for those in a mapping the one it gives.
 
     Raises:
-        ExportError: another version, or an entry that is none of it.
+        ExportError: another version, or an entry that is none of it, or no grid.
     """
     version = data.get("version") if isinstance(data, dict) else None
+    if version not in VERSIONS:
+        raise ExportError(f"expected version {', '.join(VERSIONS)}, got {version!r}")
     axes = parameters if isinstance(parameters, Mapping) else dict.fromkeys(parameters, 0)
+    found: list[Encoding] = []
+    name: Any = None
     try:
-        if version == "2.0.0":
-            return tuple(_from_record_2(record) for record in data["encodings"])
+        for name, reader, own in _entries_of(data, version):
+            if not isinstance(name, str):
+                raise TypeError(f"expected a tensor's name, got {name!r}")
+            found.append(reader(name, own, axes))
+            name = None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        what = "it" if name is None else f"the entry of {name!r}"
+        raise ExportError(f"{what} is not of version {version}: {type(error).__name__}: {error}") from error
+    return tuple(found)
+
+
+def _entries_of(
+    data: Mapping[str, Any], version: Version
+) -> Iterator[tuple[Any, Callable[..., Encoding], Any]]:
+    """Of each entry the tensor, the function that reads it, and itself."""
+    if version == "2.0.0":
+        yield from ((record.get("name"), _from_record_2, record) for record in data["encodings"])
+        return
+    for kind in ("activation_encodings", "param_encodings"):
         if version == "1.0.0":
-            records = (*data["activation_encodings"], *data["param_encodings"])
-            return tuple(_from_record_1(record, axes) for record in records)
-        if version == "0.6.1":
-            entries = {**data["activation_encodings"], **data["param_encodings"]}
-            return tuple(_from_entries(name, own, axes) for name, own in entries.items())
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ExportError(f"an entry is not of version {version}: {type(error).__name__}: {error}") from error
-    raise ExportError(f"expected version {', '.join(VERSIONS)}, got {version!r}")
+            yield from ((record.get("name"), _from_record_1, record) for record in data[kind])
+        else:
+            yield from ((name, _from_entries, own) for name, own in data[kind].items())
 
 
 def _entries(encoding: Encoding) -> list[dict[str, Any]]:
@@ -153,18 +170,31 @@ def _near(number: np.float32) -> tuple[np.float32, ...]:
 
 def _from_entries(name: str, entries: Sequence[Mapping[str, Any]], axes: Mapping[str, int]) -> Encoding:
     first = entries[0]
+    bits = _bits(first["bitwidth"])
     if first["dtype"] == "float":
-        return Encoding(name=name, bits=int(first["bitwidth"]), form="float")
-    steps = round((first["max"] - first["min"]) / first["scale"])
+        return Encoding(name=name, bits=bits, form="float")
+    symmetric = first["is_symmetric"] == "True"
     return Encoding(
         name=name,
-        bits=int(first["bitwidth"]),
-        symmetric=first["is_symmetric"] == "True",
-        strict=steps == 2 ** int(first["bitwidth"]) - 2,
+        bits=bits,
+        symmetric=symmetric,
+        strict=symmetric and _is_strict(first["offset"], bits),
         scale=tuple(float(entry["scale"]) for entry in entries),
         offset=tuple(int(entry["offset"]) for entry in entries),
         axis=axes.get(name, 0) if len(entries) > 1 else None,
     )
+
+
+def _bits(given: Any) -> int:
+    bits = int(given)
+    if not 1 <= bits <= _MOST_BITS:
+        raise ValueError(f"expected 1 to {_MOST_BITS} bits, got {bits}")
+    return bits
+
+
+def _is_strict(offset: int, bits: int) -> bool:
+    """Whether a symmetric grid has as many numbers below zero as above it, by the number of those below."""
+    return offset == 1 - (1 << (bits - 1))
 
 
 def _record_1(encoding: Encoding) -> dict[str, Any]:
@@ -181,17 +211,17 @@ def _record_1(encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def _from_record_1(record: Mapping[str, Any], axes: Mapping[str, int]) -> Encoding:
-    name = record["name"]
+def _from_record_1(name: str, record: Mapping[str, Any], axes: Mapping[str, int]) -> Encoding:
+    bits = _bits(record["bw"])
     if record["dtype"] == "FLOAT":
-        return Encoding(name=name, bits=int(record["bw"]), form="float")
+        return Encoding(name=name, bits=bits, form="float")
     if record["enc_type"] not in ("PER_TENSOR", "PER_CHANNEL"):
         raise ValueError(f"'{name}' is {record['enc_type']}; known are PER_TENSOR and PER_CHANNEL")
     return Encoding(
         name=name,
-        bits=int(record["bw"]),
+        bits=bits,
         symmetric=bool(record["is_sym"]),
-        strict=bool(record["is_sym"]) and record["offset"][0] == 1 - 2 ** (int(record["bw"]) - 1),
+        strict=bool(record["is_sym"]) and _is_strict(record["offset"][0], bits),
         scale=tuple(map(float, record["scale"])),
         offset=tuple(map(int, record["offset"])),
         axis=axes.get(name, 0) if record["enc_type"] == "PER_CHANNEL" else None,
@@ -222,16 +252,16 @@ def _record_2(encoding: Encoding) -> dict[str, Any]:
     return record
 
 
-def _from_record_2(record: Mapping[str, Any]) -> Encoding:
+def _from_record_2(name: str, record: Mapping[str, Any], axes: Mapping[str, int]) -> Encoding:
     kind, scale = record["output_dtype"], record["y_scale"]
-    signed, bits = not kind.startswith("u"), int(kind.removeprefix("u").removeprefix("int"))
+    signed, bits = not kind.startswith("u"), _bits(kind.removeprefix("u").removeprefix("int"))
     several = isinstance(scale, list)
     scales = tuple(map(float, scale if several else [scale]))
     zero = record.get("y_zero_point", 0)
     zeros = zero if isinstance(zero, list) else [zero] * len(scales)
     lowest = 2 ** (bits - 1) if signed else 0
     return Encoding(
-        name=record["name"],
+        name=name,
         bits=bits,
         symmetric=signed and not any(zeros),
         scale=scales,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def simulated(network: Any, encodings: Iterable[Encoding], *, half_up: bool = Fa
     `half_up`: see `Encoding.fake_quantized`.
 
     Raises:
-        ExportError: an encoding is of a tensor that the network does not have.
+        ExportError: an encoding is of a tensor that the network does not have, or has scales that do not fit it.
     """
     onnx = require("onnx", "onnxruntime")
     arrays = require("onnx.numpy_helper", "onnxruntime")
@@ -39,6 +39,7 @@ def simulated(network: Any, encodings: Iterable[Encoding], *, half_up: bool = Fa
             continue
         if encoding.name in parameters:
             value = parameters[encoding.name]
+            _check_channels(encoding, value.dims)
             numbers = encoding.fake_quantized(arrays.to_array(value), half_up=half_up)
             value.CopyFrom(arrays.from_array(numbers, name=encoding.name))
         elif encoding.name in inputs or encoding.name in made:
@@ -61,6 +62,15 @@ def simulated(network: Any, encodings: Iterable[Encoding], *, half_up: bool = Fa
     del graph.node[:]
     graph.node.extend(kept)
     return model
+
+
+def _check_channels(encoding: Encoding, sizes: Sequence[int]) -> None:
+    axis, count = encoding.axis, len(encoding.scale)
+    if axis is not None and not (-len(sizes) <= axis < len(sizes) and sizes[axis] == count):
+        raise ExportError(
+            f"encodings: '{encoding.name}' has {count} scales along axis {axis}, the tensor is "
+            f"{'×'.join(map(str, sizes))}"
+        )
 
 
 def _aside(name: str) -> str:

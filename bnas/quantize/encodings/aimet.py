@@ -6,7 +6,7 @@ to find the range of each of its tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from bnas.quantize.config import QuantizeConfig, quantizer
 from bnas.quantize.encodings.bias import bias_encodings, guarded
 from bnas.quantize.encodings.grids import Array, Grid, Symmetry
 from bnas.quantize.encodings.placement import Placement, module_of, place
-from bnas.quantize.encodings.ranges import MinMax, Scheme, observer
+from bnas.quantize.encodings.ranges import FIRST, MinMax, Scheme, observer
 from bnas.quantize.equalize import Equalize, equalize
 
 _BITS, _FLOAT_BITS = range(4, 17), 16
@@ -59,6 +59,8 @@ class Aimet(QuantizeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.precisions:
+            raise ConfigError("precisions: of blocks they can be chosen with quantize=nncf_ptq only")
         if not 50 <= self.percentile <= 100:
             raise ConfigError(f"percentile: expected 50 to 100, got {self.percentile:g}")
         for part in ("weight", "activation"):
@@ -80,9 +82,9 @@ def quantize_aimet(
         MissingPackageError: onnx or onnxruntime is not installed.
     """
     require("onnxruntime", "onnxruntime")
-    prepared = equalize(module, example, config.equalize or Equalize(scale=False, absorb=False)).module
-    network = to_onnx(prepared, example, opset=config.opset)
-    state = prepared.state_dict()
+    equalized = equalize(module, example, config.equalize or Equalize(scale=False, absorb=False))
+    prepared, state = equalized.module, equalized.module.state_dict()
+    network = to_onnx(prepared, example, opset=config.opset, fused=False)  # of what the state holds
     name_parameters(network, prepared, state)
     images = calibration_images(calibration, config.samples, example)
     placement = place(network, prepared)
@@ -98,12 +100,20 @@ def quantize_aimet(
             modules=placement.modules,
             images=len(images),
             options=to_plain(config),
+            equalization=equalized.summary,
         ),
+        precision=precision(config),
         runtime="aimet",
     )
 
 
-def observed(network: Any, placement: Placement, images: Iterable[Array], config: Aimet) -> dict[str, MinMax]:
+def precision(config: Aimet) -> str:
+    """What weights and activations are, as "int8" where both are the same, else as "int4/f16"."""
+    parts = ((config.weight_form, config.weight_bits), (config.activation_form, config.activation_bits))
+    return "/".join(dict.fromkeys(f"{'f' if form == 'float' else 'int'}{bits}" for form, bits in parts))
+
+
+def observed(network: Any, placement: Placement, images: Sequence[Array], config: Aimet) -> dict[str, MinMax]:
     """What the scheme has seen of each activation of `network` on `images`, each [1, C, H, W]."""
     onnx, ort = require("onnx", "onnxruntime"), require("onnxruntime", "onnxruntime")
     model, names = onnx.ModelProto(), placement.activations
@@ -117,11 +127,18 @@ def observed(network: Any, placement: Placement, images: Iterable[Array], config
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        for image in images:
-            values = zip(asked, session.run(asked, {INPUT: image}), strict=True)
-            for name, value in (*values, (INPUT, image)):
-                if name in found and value.size:
-                    found[name].observe(value)
+
+        def values(some: Iterable[Array]) -> Iterator[tuple[MinMax, Array]]:
+            for image in some:
+                own = zip(asked, session.run(asked, {INPUT: image}), strict=True)
+                for name, value in (*own, (INPUT, image)):
+                    if name in found and value.size:
+                        yield found[name], value
+
+        for own, value in values(images[:FIRST] if config.scheme != "tf" else ()):
+            own.cover(value)
+        for own, value in values(images):
+            own.observe(value)
     except Exception as error:  # ONNX Runtime's errors have no common class
         raise ExportError(
             f"quantize: ONNX Runtime cannot run the network: {said_by_onnxruntime(error)}"
@@ -148,7 +165,11 @@ def weight_encoding(name: str, weight: Array, axis: int | None, config: Aimet) -
 
 
 def name_parameters(network: Any, module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give weights and biases of an `onnx.ModelProto` whose names torch made up those that `module` has for them."""
+    """Give weights and biases of an `onnx.ModelProto` whose names torch made up those that `module` has for them.
+
+    They have to hold the same numbers, perhaps turned; what `module` computes from its parameters is none of them.
+    """
+    arrays = require("onnx.numpy_helper", "onnxruntime")
     constants = {value.name: value for value in network.graph.initializer}
     paths = {path for path, _ in module.named_modules()}
     names: dict[str, str] = {}
@@ -157,7 +178,8 @@ def name_parameters(network: Any, module: nn.Module, state: Mapping[str, Tensor]
         for name, part in zip(node.input[1:3], ("weight", "bias"), strict=False):
             proper = f"{path}.{part}"
             if name in constants and name not in state and proper in state and proper not in constants:
-                same = constants[name].dims and np.prod(constants[name].dims) == state[proper].numel()
+                own, wanted = arrays.to_array(constants[name]), state[proper].detach().cpu().numpy()
+                same = np.array_equal(own, wanted) or np.array_equal(own, wanted.T)
                 if same and proper not in names.values():
                     names[name] = proper
     for node in network.graph.node:

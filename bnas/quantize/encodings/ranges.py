@@ -16,7 +16,8 @@ from bnas.quantize.encodings.grids import LEAST_SCALE, Array, Grid
 Scheme = Literal["tf", "tf_enhanced", "percentile"]
 
 BINS = {"tf_enhanced": 512, "percentile": 2048}
-WIDER = 3.0  # times the first tensor's range: what a histogram of several covers
+FIRST = 32  # images that decide what a histogram covers; AIMET goes by its first batch, however large that is
+WIDER = 3.0  # times the range of these: what it covers
 CLIPPED = 3.0  # times: how much worse an error is of a number beyond the grid than of one within it
 
 
@@ -25,6 +26,9 @@ class MinMax:
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
+
+    def cover(self, x: Array) -> None:
+        """Let `x` decide, with others, where numbers are counted, before any is observed; a range counts none."""
 
     def observe(self, x: Array) -> None:
         """Take in the numbers of one tensor, of any shape."""
@@ -36,23 +40,32 @@ class MinMax:
 
 
 class Histogram(MinMax):
-    """Counts in `bins` of equal width, about the first tensor; what lies beyond them later is counted at the ends.
+    """Counts in `bins` of equal width; what lies beyond them is counted at the ends.
 
-    `wider`: the width of all, in ranges of the first tensor.
+    They lie about the range of the tensors given to `cover` (of the activations of the first 32 images, see `FIRST`),
+    or else of the first one observed; one number alone counts as a range of 1 about it, as in AIMET. `wider`: the
+    width of all bins, in such ranges.
     """
 
     def __init__(self, bins: int, wider: float = WIDER) -> None:
         super().__init__()
         self.counts = np.zeros(bins)
-        self._wider = wider
+        self._covered, self._wider = MinMax(), wider
         self._start, self._width = 0.0, 0.0
+
+    def cover(self, x: Array) -> None:
+        self._covered.observe(x)
 
     def observe(self, x: Array) -> None:
         super().observe(x)
         bins = len(self.counts)
         if not self._width:
-            half = max(self.high - self.low, bins * LEAST_SCALE) / 2 * self._wider
-            self._start, self._width = (self.low + self.high) / 2 - half, 2 * half / bins
+            if self._covered.low > self._covered.high:  # nothing yet
+                self.cover(x)
+            low, high = self._covered.low, self._covered.high
+            width = max(high - low, bins * LEAST_SCALE) if high > low else 1.0
+            half = width / 2 * self._wider
+            self._start, self._width = (low + high) / 2 - half, 2 * half / bins
         places = np.floor((x.ravel() - self._start) / self._width)
         self.counts += np.bincount(np.clip(places, 0, bins - 1).astype(int), minlength=bins)
 
@@ -63,7 +76,10 @@ class Histogram(MinMax):
 
 
 class Percentile(Histogram):
-    """The range without the numbers beyond a percentile, and as many at the other end; 100: all of it."""
+    """The range without the numbers beyond a percentile, and as many at the other end; 100: all of it.
+
+    Both ends are where the bin begins in which the percentile is reached, as in AIMET.
+    """
 
     def __init__(self, percent: float, bins: int = BINS["percentile"], wider: float = WIDER) -> None:
         super().__init__(bins, wider)
@@ -72,11 +88,9 @@ class Percentile(Histogram):
     def encoding(self, grid: Grid) -> tuple[float, int]:
         if self._part == 1:
             return super().encoding(grid)
-        share = np.cumsum(self.counts) / self.counts.sum()
-        first = int(np.argmax(share >= 1 - self._part))
-        within = np.flatnonzero(share < self._part)
-        last = int(within[-1]) + 1 if len(within) else 0
-        return _single(grid, max(self.edges[first], self.low), min(self.edges[last + 1], self.high))
+        totals = np.cumsum(self.counts)
+        first, last = np.searchsorted(totals, totals[-1] * np.array([1 - self._part, self._part]))
+        return _single(grid, max(self.edges[first], self.low), min(self.edges[last], self.high))
 
 
 class Sqnr(Histogram):

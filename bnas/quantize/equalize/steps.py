@@ -32,7 +32,7 @@ def equalize(model: nn.Module, example: Tensor, config: Equalize | None = None) 
     Args:
         model: called with a tensor; whatever it returns. Runs in eval mode.
         example: one input, as [n, C, H, W]; one image is enough.
-        config: what is done; all of it by default.
+        config: what is done; by default what AIMET does.
 
     Raises:
         ModelError: the model does not run on `example`; or a step that is exact up to rounding changed the outputs by

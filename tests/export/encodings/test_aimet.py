@@ -19,11 +19,18 @@ from bnas import export, quantize
 from bnas.errors import ConfigError, ExportError, RunError
 from bnas.export import AimetEncodings, Artefact, Quantized, check_digest, export_verified, load, verify
 from bnas.export.artefact import AIMET_FILES, ExportConfig, files_of
-from bnas.export.encodings import VERSIONS
+from bnas.export.encodings import VERSIONS, Encoded
+from bnas.export.encodings import aimet as exporter
+from bnas.files import write_bytes
 from bnas.plain import from_plain
 from bnas.quantize import Aimet
 
 IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Negative(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return -x
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +89,9 @@ def test_what_is_in_them(quantized: Quantized, tmp_path: Path) -> None:
 def test_the_parameters_tell_how(quantized: Quantized, tmp_path: Path) -> None:
     export(quantized, AimetEncodings(version="1.0.0"), tmp_path / "a", IMAGES[:1])
     told = json.loads((tmp_path / "a_params.json").read_text())
+    assert isinstance(quantized.model, Encoded)
+    assert told["equalization"] == quantized.model.equalization
+    assert told["equalization"]["folded"] == 3
     assert (told["calibration_images"], told["encodings_version"]) == (6, "1.0.0")
     assert (told["options"]["scheme"], told["options"]["per_channel"]) == ("tf", True)
     assert set(told["versions"]) == {"bnas", "torch", "onnx", "onnxruntime"}
@@ -130,6 +140,30 @@ def test_what_cannot_be_exported(net: nn.Module, tmp_path: Path) -> None:
         AimetEncodings(int8=False)
 
 
+def test_nothing_is_left_of_files_that_were_begun(
+    net: nn.Module, quantized: Quantized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        if path.suffix == ".onnx":
+            raise RunError("no space")
+        write_bytes(path, content)
+
+    monkeypatch.setattr(exporter, "write_bytes", full)
+    (tmp_path / "ab.encodings").write_text("another's")
+    with pytest.raises(RunError, match="no space"):
+        export_verified(quantized, AimetEncodings(), tmp_path / "a", IMAGES[:1], net, [IMAGES])
+    assert [path.name for path in tmp_path.iterdir()] == ["ab.encodings"]
+
+
+def test_the_precision_is_named_truly(net: nn.Module, tmp_path: Path) -> None:
+    four = quantize(net, Aimet(equalize=None, weight_bits=4, activation_bits=16), [IMAGES], IMAGES[:1])
+    config = AimetEncodings(min_agreement_percent=100)
+    artefact = export(four, config, tmp_path / "a", IMAGES[:1])
+    assert artefact.precision == "int4/int16"
+    with pytest.raises(ExportError, match="INT4/INT16 agrees"):
+        verify(artefact, nn.Sequential(net, Negative()).eval(), [IMAGES], config)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
@@ -138,6 +172,17 @@ def test_what_cannot_be_exported(net: nn.Module, tmp_path: Path) -> None:
         ("a.encodings", b"[]", "got None"),
         ("a.encodings", b'{"version": "9"}', "expected version 0.6.1"),
         ("a.encodings", b'{"version": "2.0.0", "encodings": [{"name": "q", "output_dtype": "uint8", "y_scale": 1}]}', "no tensor 'q'"),
+        (
+            "a.encodings",
+            b'{"version": "2.0.0", "encodings": [{"name": "head.3.weight", "output_dtype": "int8", "y_scale": [1, 1], "axis": 7}]}',
+            r"a\.encodings: encodings: 'head\.3\.weight' has 2 scales along axis 7, the tensor is 4×16",
+        ),
+        (
+            "a.encodings",
+            b'{"version": "2.0.0", "encodings": [{"name": "head.3.weight", "output_dtype": "int8", "y_scale": [1, 1], "axis": 0}]}',
+            "has 2 scales along axis 0, the tensor is 4×16",
+        ),
+        ("a.encodings", b"[" * 100_000, r"a\.encodings: "),
         ("a.onnx", b"no network", "a.onnx: it is cut off"),
     ],
 )  # fmt: skip

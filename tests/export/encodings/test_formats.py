@@ -147,6 +147,65 @@ def test_5_bits_are_no_integers_of_onnx() -> None:
     assert own.bits == 5
 
 
+def broken(version: str, **values: Any) -> dict[str, Any]:
+    """A file whose one record of an activation `x` has `values` instead of its own."""
+    record: dict[str, Any] = {"name": "x", **values}
+    if version == "2.0.0":
+        return {"version": version, "encodings": [{"output_dtype": "uint8", "y_scale": 0.5, **record}]}
+    if version == "1.0.0":
+        own = {
+            "dtype": "INT",
+            "bw": 8,
+            "is_sym": False,
+            "enc_type": "PER_TENSOR",
+            "scale": [0.5],
+            "offset": [-3],
+        }
+        return {"version": version, "activation_encodings": [own | record], "param_encodings": []}
+    entry = {
+        "bitwidth": 8,
+        "dtype": "int",
+        "is_symmetric": "False",
+        "min": -1.5,
+        "max": 126,
+        "scale": 0.5,
+        "offset": -3,
+    }
+    return {"version": version, "activation_encodings": {"x": [entry | values]}, "param_encodings": {}}
+
+
+INF = float("inf")  # as JSON reads Infinity
+
+
+@pytest.mark.parametrize(
+    ("version", "values", "text"),
+    [
+        ("0.6.1", {"scale": 0}, "'x': expected scales above 0 in float32, got 0"),
+        ("1.0.0", {"scale": [0]}, "'x': expected scales above 0 in float32, got 0"),
+        ("2.0.0", {"y_scale": 0}, "'x': expected scales above 0 in float32, got 0"),
+        ("0.6.1", {"scale": INF}, "'x': expected scales above 0 in float32, got inf"),
+        ("1.0.0", {"scale": [float("nan")]}, "'x': expected scales above 0 in float32, got nan"),
+        ("2.0.0", {"y_scale": -1e-50}, "'x': expected scales above 0"),
+        ("0.6.1", {"offset": INF}, "the entry of 'x' is not of version 0.6.1: OverflowError"),
+        ("1.0.0", {"offset": [INF]}, "the entry of 'x' is not of version 1.0.0: OverflowError"),
+        ("2.0.0", {"y_zero_point": INF}, "the entry of 'x' is not of version 2.0.0: OverflowError"),
+        ("0.6.1", {"bitwidth": 10**9}, "the entry of 'x' .* expected 1 to 32 bits, got 1000000000"),
+        ("2.0.0", {"output_dtype": "float8e4m3"}, "the entry of 'x' is not of version 2.0.0"),
+        (
+            "1.0.0",
+            {"scale": [0.5, 0.5]},
+            "'x': expected a scale and an offset for all or for each channel, got 2 and 1",
+        ),
+        ("1.0.0", {"scale": [0.5] * 2, "offset": [0] * 2}, "'x': expected a scale and an offset for all"),
+        ("1.0.0", {"name": ["x"]}, "expected a tensor's name"),
+    ],
+)
+def test_numbers_that_are_no_grid(version: str, values: dict[str, Any], text: str) -> None:
+    read(broken(version))
+    with pytest.raises(ExportError, match=text):
+        read(broken(version, **values))
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [

@@ -80,3 +80,11 @@ def test_a_tensor_that_is_not_there(net: nn.Module) -> None:
         outputs(net, replace(SOURCE, name="other"))
     with pytest.raises(ExportError, match="is no parameter and has an encoding for each channel"):
         outputs(net, replace(MIDDLE, scale=(0.1, 0.1), offset=(-5, -5), axis=1))
+
+
+@pytest.mark.parametrize("axis", [1, 4, -5])
+def test_scales_that_do_not_fit_the_parameter(net: nn.Module, axis: int) -> None:
+    with pytest.raises(
+        ExportError, match=rf"'0\.weight' has 2 scales along axis {axis}, the tensor is 2×3×1×1"
+    ):
+        outputs(net, replace(WEIGHT, axis=axis))

@@ -18,6 +18,7 @@ from bnas.errors import ConfigError, ExportError
 from bnas.export.encodings import Encoded
 from bnas.plain import from_plain, to_plain
 from bnas.quantize import Aimet, Equalize, NncfPTQ, QuantizeConfig
+from bnas.quantize.encodings.aimet import precision
 from bnas.quantize.in_openvino import for_openvino
 
 PLAIN = Aimet(equalize=None)
@@ -124,6 +125,110 @@ def test_batch_norms_are_folded_and_the_state_is_of_what_was_written(normed: nn.
     assert all(np.array_equal(values[name], found.state[name].numpy()) for name in names)
 
 
+class WithoutBias(nn.Conv2d):
+    """A convolution with a forward of its own, in which a bias has no place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight, None, self.stride, self.padding)
+
+
+class Doubled(nn.Conv2d):
+    """A convolution by other numbers than its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, 2 * self.weight)
+
+
+class Shared(nn.Module):
+    """A convolution whose outputs two batch norms take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(self.conv(x)) + self.two(self.conv(-x))
+
+
+UNFOLDED = {
+    "fold_norms=false": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), Equalize(fold_norms=False, absorb=False)
+    ),
+    "own forward": (nn.Sequential(WithoutBias(3, 4, 3, bias=False), nn.BatchNorm2d(4)), Equalize()),
+    "shared": (Shared(), Equalize()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFOLDED)
+def test_with_norms_that_stay_the_onnx_network_holds_what_the_state_holds(name: str) -> None:
+    import onnx
+
+    ort = pytest.importorskip("onnxruntime")
+    net, equalization = UNFOLDED[name]
+    randomize_norms(net, 0).eval()
+    found = encoded(net, Aimet(equalize=equalization, per_channel=True))
+    assert any("running_mean" in own for own in found.state)
+    values = {value.name: onnx.numpy_helper.to_array(value) for value in found.network.graph.initializer}
+    learnt = {own: value.numpy() for own, value in found.state.items() if value.is_floating_point()}
+    assert set(values) == set(learnt)
+    assert all(np.array_equal(values[own], value) for own, value in learnt.items())
+    (weight,) = (own for own in found.parameters if own.name.endswith("weight"))
+    assert weight.scale == pytest.approx(np.abs(learnt[weight.name]).max((1, 2, 3)) / 127, rel=1e-5)
+    (got,) = ort.InferenceSession(found.network.SerializeToString()).run(
+        None, {"images": images()[0].numpy()}
+    )
+    np.testing.assert_allclose(got, net(images()[0]).detach().numpy(), atol=1e-5)
+
+
+def test_what_is_computed_from_a_weight_does_not_get_its_name() -> None:
+    found = encoded(nn.Sequential(Doubled(3, 4, 3, bias=False)))
+    (own,) = found.parameters
+    assert own.name not in found.state
+    assert own.scale[0] == pytest.approx(2 * float(found.state["0.weight"].abs().max()) / 127, rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["tf_enhanced", "percentile"])
+def test_a_black_image_first_leaves_the_grid_usable(scheme: Any) -> None:
+    black = torch.full((1, 3, 8, 8), -2.0)
+    config = Aimet(equalize=None, scheme=scheme, percentile=99.9)
+    first, last = (
+        encoded(plain_net(), config, batches) for batches in ([black, *images()], [*images(), black])
+    )
+    assert first.activations == last.activations
+    whole = encoded(plain_net(), PLAIN, [black, *images()])
+    for own, widest in zip(first.activations, whole.activations, strict=True):
+        assert own.scale[0] > 0.3 * widest.scale[0]
+
+
+def test_equalization_is_told() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.ReLU6(), nn.Conv2d(4, 4, 1)
+    )
+    randomize_norms(net, 0)
+    with torch.no_grad():
+        net[1].bias.fill_(9)  # high beside the spread
+    told = encoded(net, Aimet()).equalization
+    assert {name: told[name] for name in ("folded", "scaled", "absorbed", "iterations")} == {
+        "folded": 1, "scaled": 1, "absorbed": 1, "iterations": 1
+    }  # fmt: skip
+    assert list(told["differences"]) == ["fold_norms", "scale", "absorb"]
+    assert told["differences"]["scale"] < 1e-5
+    assert told["skipped"]["scale"]["3"] == "breaks at 4 (ReLU6)"
+
+
+def test_the_precision_is_that_of_weights_and_activations() -> None:
+    half = {"activation_form": "float", "activation_bits": 16}
+    for options, name in (
+        ({}, "int8"),
+        ({"weight_bits": 4, "activation_bits": 4}, "int4"),
+        ({"weight_bits": 4, "activation_bits": 16}, "int4/int16"),
+        (half, "int8/f16"),
+        (half | {"weight_form": "float", "weight_bits": 16}, "f16"),
+    ):
+        assert precision(Aimet(**options)) == name  # type: ignore[arg-type]
+    assert quantize(plain_net().eval(), Aimet(weight_bits=5), images(), images()[0]).precision == "int5/int8"
+
+
 def test_equalization_comes_first() -> None:
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1))
     with torch.no_grad():
@@ -202,6 +307,7 @@ def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
     config = from_plain(QuantizeConfig, yaml.safe_load(text))
     assert isinstance(config, Aimet)
     assert (config.scheme, config.weight_bits, config.activation_bits, config.bias_bits) == ("tf", 8, 8, 32)
+    assert config == Aimet()  # which is what export.also=[aimet] takes beside another quantizer
     assert (config.weight_symmetry, config.activation_symmetry, config.per_channel) == (
         "symmetric", "asymmetric", False
     )  # fmt: skip
@@ -209,7 +315,7 @@ def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
     assert config.equalize.fold_norms
     assert config.equalize.scale
     assert config.equalize.absorb
-    assert config.equalize.iterations == 1
+    assert (config.equalize.linear, config.equalize.iterations) == (False, 1)
     assert from_plain(QuantizeConfig, to_plain(config)) == config
     assert for_openvino(config) == NncfPTQ(samples=config.samples)
 
@@ -222,6 +328,10 @@ def test_the_conf_is_the_flow_of_ssd_resnet34() -> None:
         ({"weight_form": "float"}, "weight_bits: expected 16 with weight_form=float, got 8"),
         ({"percentile": 40}, "percentile: expected 50 to 100, got 40"),
         ({"samples": 0}, "samples: expected 1 or more"),
+        (
+            {"precisions": ("int8_tensor", "fp32")},
+            "precisions: of blocks they can be chosen with quantize=nncf_ptq only",
+        ),
     ],
 )
 def test_bad_options(options: dict[str, Any], text: str) -> None:

@@ -44,7 +44,24 @@ def test_scale_and_offset_are_those_of_the_formulas(
     scale, offset = encoding(low, low + width, bits, symmetry)
     wanted, zero = by_hand(low, low + width, bits, symmetry)
     assert scale == pytest.approx(wanted, rel=1e-6)
-    assert abs(offset - zero) <= (1 if symmetry == "asymmetric" else 0)  # half a step, in float32
+    if (
+        offset != zero
+    ):  # of a half, either may come out: scales are rounded to float32, by 2^-24 of themselves
+        assert symmetry == "asymmetric"
+        assert abs(offset - zero) == 1
+        assert abs(-low / wanted % 1 - 0.5) <= 2.0**bits * 2**-23
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bits", "offset"),
+    [
+        (-1, 2, 8, -85), (-1, 3, 8, -64), (-0.3, 1, 8, -59), (-2, -1, 8, -255), (1, 3, 8, 0), (-1, 2, 4, -5),
+        (-0.5, 1.2, 4, -4), (-1, 3, 16, -16384), (-0.5, 14.5, 4, 0), (-1.5, 13.5, 4, -2), (-2.5, 12.5, 4, -2),
+    ],
+)  # fmt: skip
+def test_zero_points(low: float, high: float, bits: int, offset: int) -> None:
+    """85, 63.75, 58.8, 255, 0, 5, 4.4 and 16383.75 steps of the range lie below zero, then .5, 1.5 and 2.5."""
+    assert encoding(low, high, bits)[1] == offset
 
 
 def test_a_weight_of_resnet_as_aimet_encoded_it() -> None:

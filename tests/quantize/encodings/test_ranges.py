@@ -32,6 +32,20 @@ def test_tf_is_the_range_of_all_batches(symmetry: str) -> None:
     assert seen(MinMax()).encoding(grid) == (scale, offset)
 
 
+@pytest.mark.parametrize(
+    ("percent", "shift", "ends"), [(75, 0, (0, 7)), (75, 5, (-3, 2)), (90, 5, (-5, 3)), (80, 2, (-1, 5))]
+)
+def test_a_percentile_of_ten_numbers_in_ten_bins(percent: float, shift: float, ends: tuple[int, int]) -> None:
+    """One in each bin from 0 to 10. As AIMET's PercentileEncodingAnalyzer: the beginnings of the bins in which 100 - p
+    and p per cent are reached.
+    """
+    own = Percentile(percent, bins=10, wider=1)
+    own.observe(np.array([0, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 10]) - shift)
+    assert own.counts.tolist() == [1] * 10
+    scale, offset = own.encoding(Grid(bits=16))
+    assert (scale * offset, scale * (offset + 2**16 - 1)) == pytest.approx(ends, abs=1e-3)
+
+
 def test_a_percentile_of_100_is_the_range() -> None:
     grid = Grid()
     assert seen(Percentile(100)).encoding(grid) == seen(MinMax()).encoding(grid)
@@ -53,6 +67,22 @@ def test_numbers_beyond_the_first_tensors_histogram_are_counted_at_its_ends() ->
     assert own.counts.sum() == 5
     assert (own.counts[0], own.counts[-1]) == (1, 1)
     assert (own.edges[0], own.edges[-1]) == (pytest.approx(-3), pytest.approx(3))
+
+
+def test_a_histogram_lies_about_all_that_decides_what_it_covers() -> None:
+    own = Sqnr()
+    for x in (np.zeros(3), np.array([-1.0, 1.0]), np.array([0.5, 3.0])):
+        own.cover(x)
+    own.observe(np.zeros(3))
+    assert (own.edges[0], own.edges[-1]) == (pytest.approx(-5), pytest.approx(7))
+    own.observe(np.array([-4.9, 6.9]))
+    assert (own.counts[0], own.counts[-1]) == (0, 0)
+
+
+def test_one_number_alone_counts_as_a_range_of_1() -> None:
+    own = seen(Percentile(99, wider=1), [np.full(5, 2.0)])
+    assert isinstance(own, Percentile)
+    assert (own.edges[0], own.edges[-1]) == (1.5, 2.5)
 
 
 @pytest.mark.parametrize("symmetry", ["asymmetric", "symmetric", "strict"])
@@ -91,7 +121,7 @@ def test_as_many_candidates_as_aimet_has(symmetry: str, count: int) -> None:
 
 @pytest.mark.parametrize("scheme", ["tf", "tf_enhanced", "percentile"])
 def test_a_constant_tensor_has_an_encoding(scheme: str) -> None:
-    for value in (0.0, 2.0, -3.0):
+    for value in (0.0, 2.0, -3.0, 0.0005, 0.0012):
         own = seen(observer(scheme, 99.9), [np.full(10, value, np.float32)])  # type: ignore[arg-type]
         scale, offset = own.encoding(Grid())
-        assert error(np.array([value]), scale, offset, 255) <= 1e-3
+        assert error(np.array([value]), scale, offset, 255) <= 1e-5 * value**2

@@ -13,7 +13,7 @@ from bnas.quantize.equalize import Equalize, Scaled
 from bnas.quantize.equalize.folding import Spread
 from bnas.quantize.equalize.scaling import chains, ranges, scale
 
-ONCE = Equalize(iterations=1)
+ONCE = Equalize(linear=True)
 
 
 def scaled(net: nn.Module, *shape: int, config: Equalize = ONCE) -> tuple[nn.Module, list[Scaled], int]:
@@ -181,7 +181,7 @@ def test_spreads_are_scaled_too() -> None:
 )  # fmt: skip
 def test_layers_that_are_in_no_chain_say_why(layers: tuple[nn.Module, ...], reason: str) -> None:
     net = uneven(nn.Sequential(*layers))
-    found, skipped = chains(net, flow(net, image()), Equalize(linear=False))
+    found, skipped = chains(net, flow(net, image()), Equalize())
     assert found == []
     assert skipped[0].reason == reason
     assert (skipped[0].step, skipped[0].layer) == ("scale", "0")

@@ -41,7 +41,7 @@ def uneven_norms(model: nn.Module) -> nn.Module:
 def test_resnet18_as_published() -> None:
     """aimet-torch 2.42 folds 20 norms of it and scales 8 pairs, of the 20 convolutions."""
     model, x = resnet18(), torch.randn(2, 3, 64, 64)
-    found = equalize(model, x, Equalize(linear=False))
+    found = equalize(model, x)
     assert (len(found.folded), len(found.scaled), len(found.absorbed)) == (20, 8, 8)
     assert found.pairs == tuple(
         (f"layer{stage}.{block}.conv1", f"layer{stage}.{block}.conv2")
@@ -55,17 +55,23 @@ def test_resnet18_as_published() -> None:
     reasons = {own.layer: own.reason for own in found.skipped}
     assert reasons["conv1"] == "is read by layer1.0.conv1; breaks at layer1.0 (BasicBlock): add"
     assert reasons["layer1.0.conv2"] == "breaks at layer1.0 (BasicBlock): add"
+    told = found.summary
+    assert (told["folded"], told["scaled"], told["absorbed"], told["iterations"]) == (20, 8, 8, 1)
+    assert told["differences"] == found.differences
+    assert told["skipped"]["scale"]["layer1.0.conv2"] == reasons["layer1.0.conv2"]
+    assert sum(map(len, told["skipped"].values())) == len(found.skipped)
 
 
 def test_mobilenet_v2_as_published() -> None:
     """With ReLU in the place of ReLU6 aimet-torch 2.42 folds 52 norms of it and scales 19 sets, 36 pairs."""
     model, x = mobilenet_v2(nn.ReLU), torch.randn(2, 3, 32, 32)
-    found = equalize(model, x, Equalize(linear=False))
+    found = equalize(model, x)
     assert (len(found.folded), len(found.scaled), len(found.pairs)) == (52, 19, 36)
+    assert found.summary["scaled"] == 36
     assert found.scaled[0].layers == ("features.0.0", "features.1.conv.0.0", "features.1.conv.1")
     assert sorted(len(own.layers) for own in found.scaled) == [2] * 2 + [3] * 17
     assert max(found.differences["fold_norms"], found.differences["scale"]) < 1e-5
-    with_linear = equalize(model, x, Equalize(iterations=1))
+    with_linear = equalize(model, x, Equalize(linear=True))
     assert with_linear.scaled[-1].layers == ("features.18.0", "classifier.1")
 
 
