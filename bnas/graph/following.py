@@ -43,8 +43,9 @@ class Link:
     Both may run several times, as the layers of a head that all levels of a pyramid share do.
 
     channels: for each input channel of the reader the output channel of the writer that it is, -1 if of another.
-    between: the functions that compute in between, in order; each treats every element or channel by itself and is
-        scale-equivariant: f(s·x) = s·f(x) for every s > 0 of a channel. What only moves elements is not listed.
+    between: the functions that compute in between, in order; of all ways, where there are several, as in
+        `torch.cat([x, x.relu()], 1)`. Each treats every element or channel by itself and is scale-equivariant:
+        f(s·x) = s·f(x) for every s > 0 of a channel. What only moves elements is not listed.
     padded: whether there are zeros among what the reader's weights meet: a padding of its own, or one before it.
     """
 
