@@ -20,7 +20,7 @@ Found = Mapping[str, Tensor]
 
 
 def agreement(wanted: Sequence[Found], got: Sequence[Found]) -> tuple[int, int, float]:
-    """`agreeing`, and the score from which it counts: the first of `CONFIDENT` with `ENOUGH` boxes, or else the last."""
+    """`agreeing`, and the score from which it counts: the first of `CONFIDENT` with `ENOUGH` boxes, else the last."""
     for confident in CONFIDENT:
         again, count = agreeing(wanted, got, confident=confident)
         if count >= ENOUGH:
@@ -29,7 +29,11 @@ def agreement(wanted: Sequence[Found], got: Sequence[Found]) -> tuple[int, int, 
 
 
 def agreeing(
-    wanted: Sequence[Found], got: Sequence[Found], *, confident: float = CONFIDENT[0], overlap: float = OVERLAP
+    wanted: Sequence[Found],
+    got: Sequence[Found],
+    *,
+    confident: float = CONFIDENT[0],
+    overlap: float = OVERLAP,
 ) -> tuple[int, int]:
     """Of how many boxes that either of two detectors finds the other finds one as well, and how many they are.
 
@@ -60,6 +64,6 @@ def _found_again(ours: Found, theirs: Found, confident: float, overlap: float) -
 
 
 def boxes_in(detector: nn.Module, example: Tensor) -> Callable[[Sequence[Tensor]], Sequence[Found]]:
-    """A function from outputs, as of `RawTensors(detector)` for images like `example`, to what is found in each image."""
+    """A function from outputs, as of `RawTensors(detector)` for images like `example`, to what is found in each."""
     complete = completing(detector, example)
     return lambda outputs: detections(complete(outputs))

@@ -30,8 +30,8 @@ class Comparison:
     `relative` is the largest difference between their outputs, as a fraction of the largest |value| that the module has
     in that output; `worst` the number of the image with it; None: outputs are boxes. `same` of `judged` answers are the
     same, if there are any: top-1 classes of images; of a detector boxes, counted from a score of `confident`.
-    `steady_percent`: of boxes that are compared with all their digits, how many the module finds again with outputs that
-    are off by the tolerance: where scores are equal, as before training, rounding decides which box is left.
+    `steady_percent`: of boxes that are compared with all their digits, how many the module finds again with outputs
+    that are off by the tolerance: where scores are equal, as before training, rounding decides which box is left.
     """
 
     relative: float | None

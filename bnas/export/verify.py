@@ -10,12 +10,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from bnas import progress
 from bnas.errors import ExportError
 from bnas.export.artefact import Artefact, ExportConfig, Quantized, check_digest, export, files_of
 from bnas.export.boxes import ENOUGH
 from bnas.export.compare import Comparison, compare, compare_found
 from bnas.files import cannot_write
+from bnas.progress import say
 
 _SAME_BOXES_PERCENT = 99.0  # of scores that are equal but for rounding either may come first
 
@@ -33,8 +33,8 @@ def verify(
     `inputs` are batches of normalised images [n, C, H, W], real ones: on noise a network may give one class to all. An
     artefact with its pre-processing built in gets them as they are stored, and the module what is made of these. The
     agreement is that of top-1 classes, None where the module's output is no [n, classes]; of a detector it is that of
-    boxes (`bnas.export.boxes.agreement`), None where there are none, and in INT8 where there are too few to tell, which a
-    line says. `name`: what errors call the file.
+    boxes (`bnas.export.boxes.agreement`), None where there are none, and in INT8 where there are too few to tell, which
+    a line says. `name`: what errors call the file.
 
     Raises:
         ExportError: an FP32 artefact differs by more than `config.tolerance`, or an INT8 one agrees on fewer
@@ -53,7 +53,7 @@ def verify(
     if artefact.precision == "f32":
         _check_whole(found, config, name)
     elif found.confident is not None and found.judged < ENOUGH:
-        progress.say(f"warning: {name}: INT8 was not judged: {found.answers}; it takes {ENOUGH} to tell")
+        say(f"warning: {name}: INT8 was not judged: {found.answers}; it takes {ENOUGH} to tell")
         agreement = None
     elif agreement is not None and agreement < config.min_agreement_percent:
         raise ExportError(

@@ -114,7 +114,8 @@ def test_int8_is_judged_by_boxes(tmp_path: Path) -> None:
     wrong = export(Changed(net, roll=1).eval(), OpenVinoIR(), tmp_path / "net.xml", EXAMPLE)
     int8 = replace(wrong, precision="int8")
     with pytest.raises(
-        ExportError, match=r"agrees with the torch module on .* % of \d+ boxes in 8 images; exp"
+        ExportError,
+        match=r"agrees with the torch module on .* % of \d+ boxes with a score of 0\.3 or more in 8 images; exp",
     ):
         verify(int8, net, [images])
     assert verify(int8, net, [images], OpenVinoIR(min_agreement_percent=0)).agreement_percent is not None
@@ -123,7 +124,7 @@ def test_int8_is_judged_by_boxes(tmp_path: Path) -> None:
 
 
 def test_where_few_boxes_are_sure_the_less_sure_ones_judge_and_too_few_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     net, images = small_detector(), scenes(8)
     timid = Changed(net, logits=-20).eval()
@@ -137,14 +138,12 @@ def test_where_few_boxes_are_sure_the_less_sure_ones_judge_and_too_few_are_told(
         ExportError, match=r"on 0\.0 % of \d\d+ boxes with a score of 0\.[12] or more in 8 images"
     ):
         verify(int8, unsure, [images])
-    said: list[str] = []
-    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr(progress._screen, "enabled", True)
     most_unsure = Changed(net, logits=-highest - 2.1).eval()  # .11
     assert verify(int8, most_unsure, [images]).agreement_percent is None
-    (line,) = said
     assert re.fullmatch(
-        r"warning: .*/net\.xml: INT8 was not judged: 1?\d boxes with a score of 0\.1 or more in 8 images; it takes 20 to tell",
-        line,
+        r"warning: .*/net\.xml: INT8 was not judged: 1?\d boxes with a score of 0\.1 or more in 8 images; it takes 20 to tell\n",
+        capsys.readouterr().out,
     )
 
 

@@ -151,7 +151,9 @@ def test_what_torch_does_not_show_is_noticed(dtype: torch.dtype, share: float, b
         return torch.cat([net.two(y), share * hidden], 1)
 
     net = uneven(Net(seen_elsewhere, one=nn.Conv2d(3, 8, 3), two=nn.Conv2d(8, 8, 1)))
-    with pytest.raises(ModelError, match=rf"scale changed an output of Net by {by} of .*; set equalize.scale=false"):
+    with pytest.raises(
+        ModelError, match=rf"scale changed an output of Net by {by} of .*; set equalize.scale=false"
+    ):
         equalize(net.to(dtype), image().to(dtype))
 
 
