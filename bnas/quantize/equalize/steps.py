@@ -103,10 +103,18 @@ def _rounding(tensors: Iterable[Tensor]) -> float:
 
 
 def largest_difference(before: list[Tensor], after: list[Tensor]) -> float:
-    """Of each pair of outputs the largest difference ÷ the largest number of the first; of these the largest."""
+    """Of each pair of outputs the largest difference ÷ the largest number of the first; of these the largest.
+
+    What is no number (or infinite) is no difference where it is the same in both; elsewhere it is one of nan (inf).
+    """
     found = [0.0]
     for one, other in zip(before, after, strict=True):
         if one.numel():
             one, other = one.double(), other.double()
-            found.append(float((one - other).abs().max() / one.abs().max().clamp(min=1e-30)))
-    return max(found)
+            same = (one == other) | (one.isnan() & other.isnan())
+            difference = torch.where(same, 0.0, (one - other).abs()).max()
+            scale = torch.where(one.isfinite(), one.abs(), 0.0).max().clamp(min=1e-30)
+            found.append(float(difference / scale))
+    return float(
+        torch.tensor(found, dtype=torch.float64).max()
+    )  # unlike that of Python it does not pass over nan
