@@ -29,7 +29,7 @@ from bnas.data import Images, batches
 from bnas.detection import decoding_of
 from bnas.export import AimetEncodings, Artefact, ExportConfig, OpenVinoIR, Quantized
 from bnas.export.artefact import files_of
-from bnas.export.boxes import CONFIDENT
+from bnas.export.boxes import CONFIDENT, ENOUGH
 from bnas.export.encodings import Encoded
 from bnas.export.openvino_runtime import read_network
 from bnas.files import read_json, write_json
@@ -124,7 +124,8 @@ def _opinion(int8: Sequence[Artefact], detectors: bool, images: int) -> str:
     """What INT8 networks say beside the torch modules."""
     known = [own.agreement_percent for own in int8 if own.agreement_percent is not None]
     if detectors and not known:
-        return f"INT8 was not judged: no boxes with a score of {CONFIDENT:g} or more in {images} images"
+        few = f"fewer than {ENOUGH} boxes with a score of {CONFIDENT[-1]:g} or more"
+        return f"INT8 was not judged: {few} in {images} images"
     least = min(known, default=0.0)
     if detectors:
         return f"INT8 finds the same boxes for at least {least:.1f} % of them in {images} images"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import eq
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from bnas.detection.postprocess import detections
 from bnas.errors import ExportError
 from bnas.export.artefact import Artefact
 from bnas.export.batching import tensors_in
-from bnas.export.boxes import agreeing, boxes_agreeing
+from bnas.export.boxes import Found, agreeing, agreement, boxes_in
 from bnas.export.nms import found_in
 from bnas.export.run import load_all
 from bnas.export.traceable import traceable
@@ -27,9 +29,9 @@ class Comparison:
 
     `relative` is the largest difference between their outputs, as a fraction of the largest |value| that the module has
     in that output; `worst` the number of the image with it; None: outputs are boxes. `same` of `judged` answers are the
-    same: top-1 classes of images or, `of_boxes`, boxes that a detector finds. There may be none. `steady_percent`: of
-    boxes that are compared with all their digits, how many the module finds again with outputs that are off by the
-    tolerance: where scores are equal, as before training, rounding decides which box is left.
+    same, if there are any: top-1 classes of images; of a detector boxes, counted from a score of `confident`.
+    `steady_percent`: of boxes that are compared with all their digits, how many the module finds again with outputs
+    that are off by the tolerance: where scores are equal, as before training, rounding decides which box is left.
     """
 
     relative: float | None
@@ -38,7 +40,7 @@ class Comparison:
     judged: int
     images: int
     finite: bool
-    of_boxes: bool = False
+    confident: float | None = None
     steady_percent: float = 100.0
 
     @property
@@ -48,7 +50,10 @@ class Comparison:
 
     @property
     def answers(self) -> str:
-        return f"{self.judged} boxes in {self.images} images" if self.of_boxes else f"{self.images} images"
+        if self.confident is None:
+            return f"{self.images} images"
+        least = f" with a score of {self.confident:g} or more" if self.confident else ""
+        return f"{self.judged} boxes{least} in {self.images} images"
 
 
 def compare(
@@ -61,9 +66,11 @@ def compare(
     """
     run, network, name = load_all(artefact.path), traceable(module), name or artefact.path
     detector = decoding_of(module) is not None
-    agree: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[int, int]] | None = None
+    answers: Callable[[Sequence[Tensor]], Sequence[Any]] | None = None
     outputs: list[_Output] = []
-    same, judged, count, finite = 0, 0, 0, True
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    count, finite = 0, True
     with torch.no_grad():
         for images in inputs:
             raw, seen = _given(artefact, images)
@@ -74,11 +81,14 @@ def compare(
             outputs = outputs or [_Output() for _ in wanted]
             for output, one, other in zip(outputs, wanted, got, strict=True):
                 output.add(one, other, count)
-            agree = agree or (boxes_agreeing(module, seen[:1]) if detector else _same_classes)
-            alike, of = agree(wanted, got) if finite else (0, 0)
-            same, judged, count = same + alike, judged + of, count + len(images)
+            answers = answers or (boxes_in(module, seen[:1]) if detector else _classes)
+            if finite:
+                ours += answers(wanted)
+                theirs += answers(got)
+            count += len(images)
     if count == 0:
         raise ExportError(f"{name}: no images given to verify it on")
+    same, judged, confident = agreement(ours, theirs) if detector else _same_classes(ours, theirs)
     most = max(outputs, key=lambda own: own.relative)
     return Comparison(
         relative=most.relative,
@@ -87,7 +97,7 @@ def compare(
         judged=judged,
         images=count,
         finite=finite,
-        of_boxes=detector,
+        confident=confident,
     )
 
 
@@ -108,32 +118,39 @@ def compare_found(
     """
     run, name = load_all(artefact.path), name or artefact.path
     whole = artefact.precision == "f32"
-    limits = {"confident": 0.0, "overlap": _UPON} if whole else {}
     random = torch.Generator().manual_seed(0)
-    same, judged, steady, of, count, finite = 0, 0, 0, 0, 0, True
+    wanted: list[Found] = []
+    got: list[Found] = []
+    off: list[Found] = []
+    finite = True
     with torch.no_grad():
         for image in (image[None] for images in inputs for image in images):
             raw, seen = _given(artefact, image)
-            got, outputs = found_in(run(raw)), detector(seen)
-            finite = finite and all(bool(torch.isfinite(own).all()) for own in got.values())
-            wanted = detections(outputs)
-            one, two = agreeing(wanted, [got], **limits)
-            same, judged, count = same + one, judged + two, count + 1
+            found, outputs = found_in(run(raw)), detector(seen)
+            finite = finite and all(bool(torch.isfinite(own).all()) for own in found.values())
+            wanted += detections(outputs)
+            got.append(found)
             if whole:
-                one, two = agreeing(wanted, detections(_off(outputs, tolerance, random)), **limits)
-                steady, of = steady + one, of + two
-    if count == 0:
+                off += detections(_off(outputs, tolerance, random))
+    if not got:
         raise ExportError(f"{name}: no images given to verify it on")
+    steady, of = _all_alike(wanted, off) if whole else (0, 0)
+    same, judged, confident = (*_all_alike(wanted, got), 0.0) if whole else agreement(wanted, got)
     return Comparison(
         relative=None,
         worst=0,
         same=same,
         judged=judged,
-        images=count,
+        images=len(got),
         finite=finite,
-        of_boxes=True,
+        confident=confident,
         steady_percent=100 * steady / of if of else 100.0,
     )
+
+
+def _all_alike(wanted: Sequence[Found], got: Sequence[Found]) -> tuple[int, int]:
+    """`agreeing` of all boxes, which have to lie upon each other."""
+    return agreeing(wanted, got, confident=0.0, overlap=_UPON)
 
 
 def _off(raw: RawDetections, tolerance: float, random: torch.Generator) -> RawDetections:
@@ -173,11 +190,13 @@ def _given(artefact: Artefact, images: Tensor) -> tuple[Tensor, Tensor]:
     return stored, artefact.preprocess.applied(stored)
 
 
-def _same_classes(wanted: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[int, int]:
-    """How many of the images get the same top-1 class, and of how many; 0 where the output is no [n, classes]."""
-    if wanted[0].ndim != 2:
-        return 0, 0
-    return int((wanted[0].argmax(1) == got[0].argmax(1)).sum()), len(wanted[0])
+def _classes(outputs: Sequence[Tensor]) -> list[int]:
+    """The top-1 class of each image; none where the output is no [n, classes]."""
+    return outputs[0].argmax(1).tolist() if outputs[0].ndim == 2 else []
+
+
+def _same_classes(ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int, None]:
+    return sum(map(eq, ours, theirs)), len(ours), None
 
 
 def _shapes(outputs: Sequence[Tensor]) -> str:

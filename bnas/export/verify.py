@@ -16,6 +16,7 @@ from bnas.export.artefact import Artefact, ExportConfig, Quantized, check_digest
 from bnas.export.boxes import ENOUGH
 from bnas.export.compare import Comparison, compare, compare_found
 from bnas.files import cannot_write
+from bnas.progress import say
 
 _SAME_BOXES_PERCENT = 99.0  # of scores that are equal but for rounding either may come first
 
@@ -33,7 +34,8 @@ def verify(
     `inputs` are batches of normalised images [n, C, H, W], real ones: on noise a network may give one class to all. An
     artefact with its pre-processing built in gets them as they are stored, and the module what is made of these. The
     agreement is that of top-1 classes, None where the module's output is no [n, classes]; of a detector it is that of
-    boxes (`bnas.export.boxes.agreeing`), None where there are none. `name`: what errors call the file.
+    boxes (`bnas.export.boxes.agreement`), None where there are none, and in INT8 where there are too few to tell, which
+    a line says. `name`: what errors call the file.
 
     Raises:
         ExportError: an FP32 artefact differs by more than `config.tolerance`, or an INT8 one agrees on fewer
@@ -51,11 +53,10 @@ def verify(
     agreement = found.agreement_percent
     if artefact.precision == "f32":
         _check_whole(found, config, name)
-    elif (
-        agreement is not None
-        and agreement < config.min_agreement_percent
-        and found.judged >= (ENOUGH if found.of_boxes else 1)
-    ):
+    elif found.confident is not None and found.judged < ENOUGH:
+        say(f"warning: {name}: INT8 was not judged: {found.answers}; it takes {ENOUGH} to tell")
+        agreement = None
+    elif agreement is not None and agreement < config.min_agreement_percent:
         raise ExportError(
             f"{name}: {artefact.precision.upper()} agrees with the torch module on {agreement:.1f} % of "
             f"{found.answers}; expected {config.min_agreement_percent:g} % or more (export.min_agreement_percent); "

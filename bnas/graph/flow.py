@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bnas.errors import ModelError
 from bnas.graph.checks import check_model
-from bnas.graph.following import CONVOLUTIONS, TRANSPOSED, Flow, Following, Link, following
+from bnas.graph.following import CONVOLUTIONS, FROZEN, NORMS, TRANSPOSED, Flow, Following, Link, following
 from bnas.graph.state import tensors_within
 from bnas.graph.trace import eval_mode
 
@@ -44,4 +44,4 @@ def flow(model: nn.Module, example: Tensor) -> Flow:
     return state.facts()
 
 
-__all__ = ["CONVOLUTIONS", "TRANSPOSED", "Flow", "Link", "flow"]
+__all__ = ["CONVOLUTIONS", "FROZEN", "NORMS", "TRANSPOSED", "Flow", "Link", "flow"]

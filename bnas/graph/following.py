@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torchvision.ops import FrozenBatchNorm2d
 
+from bnas.graph.calls import Calls
 from bnas.graph.passing import ZERO, Passage, narrow, passed
 from bnas.graph.rules import function_name
 from bnas.graph.state import Call
@@ -43,8 +43,9 @@ class Link:
     Both may run several times, as the layers of a head that all levels of a pyramid share do.
 
     channels: for each input channel of the reader the output channel of the writer that it is, -1 if of another.
-    between: the functions that compute in between, in order; each treats every element or channel by itself and is
-        scale-equivariant: f(s·x) = s·f(x) for every s > 0 of a channel. What only moves elements is not listed.
+    between: the functions that compute in between, in order; of all ways, where there are several, as in
+        `torch.cat([x, x.relu()], 1)`. Each treats every element or channel by itself and is scale-equivariant:
+        f(s·x) = s·f(x) for every s > 0 of a channel. What only moves elements is not listed.
     padded: whether there are zeros among what the reader's weights meet: a padding of its own, or one before it.
     """
 
@@ -132,6 +133,11 @@ class Following:
         else:
             own, given = module._parameters.get("weight"), call.get(1, "weight")
         return (path, kind) if isinstance(module, _KINDS[kind]) and own is not None and given is own else None
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = function(*args, **kwargs)
+        self.follow(Call(function_name(function), args, kwargs, out), function)
+        return out
 
     def follow(self, call: Call, function: Callable[..., Any]) -> None:
         """Note what one call does with what its arguments carry."""
@@ -245,24 +251,6 @@ def _pads(call: Call, module: nn.Module) -> bool:
     return any(padding) if isinstance(padding, (tuple, list)) else bool(padding)
 
 
-class _Mode(TorchFunctionMode):
-    def __init__(self, state: Following) -> None:
-        super().__init__()
-        self.state = state
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        self.state.follow(Call(function_name(func), args, kwargs, out), func)
-        return out
-
-
 @contextmanager
 def following(model: nn.Module, state: Following) -> Iterator[None]:
     """What `model` computes inside is noted in `state`."""
@@ -270,7 +258,7 @@ def following(model: nn.Module, state: Following) -> Iterator[None]:
         for path, module in model.named_modules():
             stack.callback(module.register_forward_pre_hook(_enter(state, path)).remove)
             stack.callback(module.register_forward_hook(_leave(state, path)).remove)
-        stack.enter_context(_Mode(state))
+        stack.enter_context(Calls(state.call))
         yield
 
 

@@ -22,7 +22,7 @@ FOREIGN, ZERO = (
 class Passage:
     """What a tensor carries: `numbers`, of its shape, say of which channel each element is.
 
-    between: by the layer that wrote channels of it, the functions that have computed since.
+    between: by the layer that wrote channels of it, the functions that have computed since, on any way to here.
     """
 
     numbers: Tensor
@@ -173,8 +173,7 @@ def _moved(call: Call, function: Callable[..., Any], passage: PassageOf) -> Pass
                     else value
                 )
             for writer, names in own.between.items():
-                if len(names) >= len(between.get(writer, ())):
-                    between[writer] = names
+                between[writer] = tuple(dict.fromkeys((*between.get(writer, ()), *names)))
             return own.numbers.detach()  # an object of its own, for functions that work in place
         if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
             return (

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from bnas.errors import ModelError, SpaceError
 from bnas.graph.blocks import BlockFinder
+from bnas.graph.calls import Calls
 from bnas.graph.channels import freeze
 from bnas.graph.checks import check_model
 from bnas.graph.collect import collect, idle_modules
@@ -114,7 +115,7 @@ def _trace(model: nn.Module, inputs: Inputs) -> ChannelGraph:
     with eval_mode(model), torch.no_grad(), _watch(model, state, finder):
         arguments = _aliased(inputs)  # so that marks never stay on the caller's tensors
         try:
-            with _Mode(state):
+            with Calls(partial(_called, state)):
                 output = call_with(model, arguments)
         except Exception as error:  # what a model does with its inputs is its own affair
             shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors_in(inputs))
@@ -140,7 +141,7 @@ def _run_in_training(model: nn.Module, inputs: Inputs, state: Trace) -> None:
     state.training = True
     model.train()
     try:
-        with _Mode(state), torch.random.fork_rng(devices=[]):
+        with Calls(partial(_called, state)), torch.random.fork_rng(devices=[]):
             _freeze_outputs(state, call_with(model, _aliased(inputs)))
     except Exception:  # it may not take one item, or want targets: what is idle stays as it is
         state.running.clear()
@@ -172,45 +173,34 @@ _LENGTHS = frozenset(("shape", "size"))
 _LEAVES = frozenset(("numpy", "tolist", "array"))  # what comes back cannot be followed
 
 
-class _Mode(TorchFunctionMode):
-    def __init__(self, trace: Trace) -> None:
-        super().__init__()
-        self.trace = trace
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = function_name(func)
-        self.trace.begins((args, kwargs))
-        before = [label for tensor in tensors_in((args, kwargs)) for label in self.trace.labels(tensor)]
-        out = func(*args, **kwargs)
-        call = Call(name, args, kwargs, out)
-        rule = FUNCTION_RULES.get(name)
-        if name in _LENGTHS:
-            labels = self.trace.labels(args[0])
-            dim = call.get(1, "dim") if name == "size" else None
-            return with_labels(out, labels if dim is None else (labels[dim],))
-        if name in _LEAVES:
-            forget(self.trace, call, before, "leaves torch")
-        if not call.results and name != "setitem":
-            if name in _LOOKS_AT_VALUES and type(out) in (bool, int, float, list):
-                self.trace.decided.add(self.trace.path)
-            return out
-        if rule is None:
-            forget(self.trace, call, before)
-            return out
-        if name in POINTWISE:
-            self.trace.follows_layer(name)
-        try:
-            rule(self.trace, call)
-        except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            forget(self.trace, call, before, f"is more than the rule for {name} can follow ({error!r})")
+def _called(state: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a torch function, and follow what it does."""
+    name = function_name(func)
+    state.begins((args, kwargs))
+    before = [label for tensor in tensors_in((args, kwargs)) for label in state.labels(tensor)]
+    out = func(*args, **kwargs)
+    call = Call(name, args, kwargs, out)
+    rule = FUNCTION_RULES.get(name)
+    if name in _LENGTHS:
+        labels = state.labels(args[0])
+        dim = call.get(1, "dim") if name == "size" else None
+        return with_labels(out, labels if dim is None else (labels[dim],))
+    if name in _LEAVES:
+        forget(state, call, before, "leaves torch")
+    if not call.results and name != "setitem":
+        if name in _LOOKS_AT_VALUES and type(out) in (bool, int, float, list):
+            state.decided.add(state.path)
         return out
+    if rule is None:
+        forget(state, call, before)
+        return out
+    if name in POINTWISE:
+        state.follows_layer(name)
+    try:
+        rule(state, call)
+    except (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        forget(state, call, before, f"is more than the rule for {name} can follow ({error!r})")
+    return out
 
 
 @contextmanager

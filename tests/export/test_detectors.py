@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from small_detectors import scenes, small_detector
 from torch import Tensor, nn
 
+from bnas import progress
 from bnas.detection import RawDetections, completing, deployed
 from bnas.errors import ExportError
 from bnas.export import (
@@ -112,7 +114,8 @@ def test_int8_is_judged_by_boxes(tmp_path: Path) -> None:
     wrong = export(Changed(net, roll=1).eval(), OpenVinoIR(), tmp_path / "net.xml", EXAMPLE)
     int8 = replace(wrong, precision="int8")
     with pytest.raises(
-        ExportError, match=r"agrees with the torch module on .* % of \d+ boxes in 8 images; exp"
+        ExportError,
+        match=r"agrees with the torch module on .* % of \d+ boxes with a score of 0\.3 or more in 8 images; exp",
     ):
         verify(int8, net, [images])
     assert verify(int8, net, [images], OpenVinoIR(min_agreement_percent=0)).agreement_percent is not None
@@ -120,16 +123,28 @@ def test_int8_is_judged_by_boxes(tmp_path: Path) -> None:
     assert verify(good, net, [images]).agreement_percent == 100
 
 
-def test_without_boxes_nothing_is_said_and_few_prove_nothing(tmp_path: Path) -> None:
-    net = small_detector()
+def test_where_few_boxes_are_sure_the_less_sure_ones_judge_and_too_few_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, images = small_detector(), scenes(8)
     timid = Changed(net, logits=-20).eval()
     artefact = export(timid, OpenVinoIR(), tmp_path / "net.xml", EXAMPLE)
-    assert verify(artefact, timid, [scenes(3)]).agreement_percent is None
-    with torch.no_grad():
-        highest = float(net(scenes(1)).logits.max())
-    one = Changed(net, logits=-highest - 0.8).eval()  # sure of one box, or a few: a score of .31
+    assert verify(artefact, timid, [images]).agreement_percent is None
     int8 = replace(artefact, precision="int8")
-    assert verify(int8, one, [scenes(1)]).agreement_percent == 0
+    with torch.no_grad():
+        highest = float(net(images).logits.max())
+    unsure = Changed(net, logits=-highest - 0.8).eval()  # of one box, or a few, a score of .31
+    with pytest.raises(
+        ExportError, match=r"on 0\.0 % of \d\d+ boxes with a score of 0\.[12] or more in 8 images"
+    ):
+        verify(int8, unsure, [images])
+    monkeypatch.setattr(progress._screen, "enabled", True)
+    most_unsure = Changed(net, logits=-highest - 2.1).eval()  # .11
+    assert verify(int8, most_unsure, [images]).agreement_percent is None
+    assert re.fullmatch(
+        r"warning: .*/net\.xml: INT8 was not judged: 1?\d boxes with a score of 0\.1 or more in 8 images; it takes 20 to tell\n",
+        capsys.readouterr().out,
+    )
 
 
 def test_pre_processing_is_built_in(tmp_path: Path) -> None:

@@ -203,6 +203,13 @@ def test_everything_else_ends_a_flow(function: Callable[[Tensor], Tensor]) -> No
     assert facts.ends["one"]
 
 
+def test_the_functions_of_all_ways_lie_between() -> None:
+    (link,) = between(lambda _, x: torch.cat([x, x.relu(), F.max_pool2d(-x, 3, 1, 1)], 1), inputs=24).links
+    assert link.between == ("relu", "neg", "max_pool2d")
+    (link,) = between(lambda _, x: torch.cat([F.max_pool2d(x, 3, 1, 1), x.relu()], 1), inputs=16).links
+    assert link.between == ("max_pool2d", "relu")
+
+
 def test_channels_that_meet_in_one_end_a_flow() -> None:
     facts = between(lambda _, x: F.pixel_shuffle(x, 2), inputs=2)
     assert facts.ends["one"] == "several of its channels meet in one of two"

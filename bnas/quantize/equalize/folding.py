@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bnas.graph.flow import Flow, Link, flow
+from bnas.graph.flow import FROZEN, NORMS, Flow, Link, flow
 from bnas.quantize.equalize.config import Folded, Skipped
 from bnas.quantize.equalize.weights import (
     add_to_bias,
@@ -23,6 +23,8 @@ from bnas.quantize.equalize.weights import (
     scale_inputs,
     scale_outputs,
 )
+
+_FORWARDS = {kind.forward for kind in (*NORMS, FROZEN)}
 
 
 @dataclass
@@ -58,7 +60,7 @@ def fold_norms(module: nn.Module, example: Tensor) -> Folding:
         gone: set[str] = set()
         for place in ("after", "before"):
             for link in facts.links:
-                norm, layer = (link.reader, link.writer) if place == "after" else (link.writer, link.reader)
+                norm, layer = _pair(link, place)
                 if norm in gone or facts.kinds[norm] != "norm" or facts.kinds[layer] == "norm":
                     continue
                 if _refusal(module, facts, link, place) is None:
@@ -71,9 +73,13 @@ def fold_norms(module: nn.Module, example: Tensor) -> Folding:
             return Folding(flow=facts, spreads=spreads, folded=folded, skipped=skipped)
 
 
+def _pair(link: Link, place: str) -> tuple[str, str]:
+    """The norm of a link, and the layer that it comes `after` or `before`."""
+    return (link.reader, link.writer) if place == "after" else (link.writer, link.reader)
+
+
 def _fold(module: nn.Module, link: Link, place: str, spreads: dict[str, Spread]) -> None:
-    norm = module.get_submodule(link.reader if place == "after" else link.writer)
-    layer = module.get_submodule(link.writer if place == "after" else link.reader)
+    norm, layer = map(module.get_submodule, _pair(link, place))
     factor, shift = affine(norm)
     if place == "after":
         scale_outputs(layer, factor)
@@ -117,15 +123,17 @@ def _spread(norm: nn.Module) -> Spread:
 
 def _refusal(module: nn.Module, facts: Flow, link: Link, place: str) -> str | None:
     """Why the norm of a link cannot be folded into the layer that it comes `after` or `before`; None: it can."""
-    layer = link.writer if place == "after" else link.reader
-    own = module.get_submodule(layer)
+    norm, layer = _pair(link, place)
+    own, kind = module.get_submodule(layer), type(module.get_submodule(norm))
+    if kind.forward not in _FORWARDS:
+        return f"{kind.__name__} has a forward of its own, which may do more than a batch norm"
     if link.between:
         return f"{', '.join(link.between)} lies between it and {layer}"
     if place == "after":
         if not link.whole or len(link.channels) != outputs(own):
             return f"its channels are not just those of {layer}, in order"
         return f"zeros are put between it and {layer}" if link.padded else no_bias_possible(own)
-    if bool(affine(module.get_submodule(link.writer))[1].any()):
+    if bool(affine(module.get_submodule(norm))[1].any()):
         if facts.kinds[layer] == "transposed":
             return (
                 f"{layer} is a transposed convolution, to whose outputs its shift would add different amounts"
@@ -148,4 +156,4 @@ def _skipped(module: nn.Module, facts: Flow, norm: str) -> Skipped:
         reasons.append(_refusal(module, facts, after, "before"))
     if not before:
         reasons.insert(0, "what it reads is no single layer's, or goes elsewhere too")
-    return Skipped(step="fold_norms", layer=norm, reason="; ".join(reason for reason in reasons if reason))
+    return Skipped(step="fold_norms", layer=norm, reason="; ".join(dict.fromkeys(filter(None, reasons))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
@@ -16,7 +17,8 @@ from bnas.quantize.equalize.folding import Folding, fold_norms
 from bnas.quantize.equalize.scaling import chains, scale
 
 # Of the outputs' largest number. Folding and scaling differ by rounding alone: by 1e-6 or so in float32.
-_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-2, torch.float16: 0.2, torch.bfloat16: 0.5}
+_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 0.2, torch.bfloat16: 0.5}
+_TF32 = 1e-2  # GPUs compute convolutions of float32 with ten bits
 
 
 @torch.no_grad()
@@ -47,8 +49,7 @@ def equalize(model: nn.Module, example: Tensor, config: Equalize | None = None) 
         nonlocal before
         after = _outputs(module, example)
         differences[step] = largest_difference(before, after)
-        limit = max((_ROUNDING.get(tensor.dtype, 1e-2) for tensor in before), default=1e-2)
-        if exact and not differences[step] <= limit:
+        if exact and not differences[step] <= _rounding((*before, *module.parameters())):
             raise ModelError(
                 f"equalize: {step} changed an output of {type(model).__name__} by {differences[step]:.2g} of its "
                 f"largest number, where it should change nothing; set equalize.{step}=false"
@@ -92,11 +93,28 @@ def _outputs(module: nn.Module, example: Tensor) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors_within(output) if tensor.is_floating_point()]
 
 
+def _rounding(tensors: Iterable[Tensor]) -> float:
+    """By how much rounding may change the outputs of a model, if these are its parameters and outputs."""
+    limits = (
+        _TF32 if tensor.dtype == torch.float32 and tensor.is_cuda else _ROUNDING.get(tensor.dtype, 0.0)
+        for tensor in tensors
+    )
+    return max(limits, default=0.0)
+
+
 def largest_difference(before: list[Tensor], after: list[Tensor]) -> float:
-    """Of each pair of outputs the largest difference ÷ the largest number of the first; of these the largest."""
+    """Of each pair of outputs the largest difference ÷ the largest number of the first; of these the largest.
+
+    What is no number (or infinite) is no difference where it is the same in both; elsewhere it is one of nan (inf).
+    """
     found = [0.0]
     for one, other in zip(before, after, strict=True):
         if one.numel():
             one, other = one.double(), other.double()
-            found.append(float((one - other).abs().max() / one.abs().max().clamp(min=1e-30)))
-    return max(found)
+            same = (one == other) | (one.isnan() & other.isnan())
+            difference = torch.where(same, 0.0, (one - other).abs()).max()
+            scale = torch.where(one.isfinite(), one.abs(), 0.0).max().clamp(min=1e-30)
+            found.append(float(difference / scale))
+    return float(
+        torch.tensor(found, dtype=torch.float64).max()
+    )  # unlike that of Python it does not pass over nan

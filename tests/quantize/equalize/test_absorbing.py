@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-from nets_with_norms import difference, image, uneven
-from torch import nn
+from nets_with_norms import Net, difference, image, uneven
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bnas.quantize.equalize import Equalize, equalize
 from bnas.quantize.equalize.absorbing import absorb
@@ -85,6 +87,37 @@ def test_where_it_would_be_wrong_it_is_not_done(between: nn.Module, reader: nn.M
     assert found.absorbed == ()
     (reason_found,) = [own.reason for own in found.skipped if own.step == "absorb"]
     assert reason in reason_found
+
+
+def branching(branches: Callable[[Tensor], list[Tensor]]) -> nn.Module:
+    net = Net(
+        lambda self, x: self.two(torch.cat(branches(self.norm(self.one(x))), 1)),
+        one=nn.Conv2d(3, 8, 3), norm=nn.BatchNorm2d(8), two=nn.Conv2d(16, 4, 3),
+    )  # fmt: skip
+    return uneven(net)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_rectifier_on_one_of_two_ways_counts(turned: bool) -> None:
+    net = branching(lambda y: [y.relu(), F.max_pool2d(y, 3, 1, 1)][:: -1 if turned else 1])
+    net.norm.bias.data[:4] = torch.tensor([4.0, 5, 6, 7])
+    net.norm.bias.data[4:] = -4
+    net.one.weight.data.mul_(1e-3)  # hardly any spread, so that β − 3γ is below every value
+    net.one.bias.data = net.norm.running_mean.clone()
+    net.norm.weight.data.fill_(0.1)
+    found = equalize(net, image(), ABSORB)
+    assert [own.channels for own in found.absorbed] == [4]  # without the rectifier all of β would be moved
+    assert difference(net, found.module, image()) < 1e-12
+
+
+@pytest.mark.parametrize("branches", [lambda y: [-y, y.relu()], lambda y: [y.relu(), -y]])
+def test_a_way_that_changes_what_is_added_counts(branches: Callable[[Tensor], list[Tensor]]) -> None:
+    found = equalize(branching(branches), image())
+    assert found.pairs == (("one", "two"),)
+    assert found.absorbed == ()
+    assert [own.reason for own in found.skipped if own.step == "absorb"] == [
+        "neg lies between it and two, and changes what is added"
+    ]
 
 
 def test_without_a_norm_there_is_nothing_to_go_by() -> None:

@@ -175,3 +175,21 @@ def test_a_forward_of_its_own_may_not_add_a_bias() -> None:
 
     _, report = folded(uneven(nn.Sequential(Own(3, 8, 3, bias=False), nn.BatchNorm2d(8))))
     assert "Own has no bias, and a forward of its own" in report.skipped[0].reason
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, FrozenBatchNorm2d])
+def test_a_norm_with_a_forward_of_its_own_stays(kind: type[nn.Module]) -> None:
+    class Activated(kind):  # as other libraries have them, with the activation inside
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).relu()
+
+    class Renamed(kind):
+        pass
+
+    found, report = folded(uneven(nn.Sequential(nn.Conv2d(3, 8, 3), Activated(8), nn.Conv2d(8, 4, 3))))
+    assert isinstance(found[1], Activated)
+    assert [(own.layer, own.reason) for own in report.skipped] == [
+        ("1", "Activated has a forward of its own, which may do more than a batch norm")
+    ]
+    _, report = folded(uneven(nn.Sequential(nn.Conv2d(3, 8, 3), Renamed(8), nn.ReLU())))
+    assert [own.norm for own in report.folded] == ["1"]

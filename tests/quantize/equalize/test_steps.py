@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import bnas.quantize.equalize
 from bnas.errors import ConfigError, ModelError
 from bnas.quantize.equalize import Equalize, equalize
+from bnas.quantize.equalize.steps import largest_difference
 
 
 def resnet18() -> nn.Module:
@@ -147,15 +149,20 @@ def test_random_nets_stay_what_they_are() -> None:
         assert len(found.pairs) == 5 - sum(isinstance(own, nn.SiLU) for own in net[:-1])
 
 
-def test_what_torch_does_not_show_is_noticed() -> None:
+@pytest.mark.parametrize(
+    ("dtype", "share", "by"), [(torch.float64, 1.0, ".*"), (torch.float32, 1e-2, r"0\.00\d+")]
+)
+def test_what_torch_does_not_show_is_noticed(dtype: torch.dtype, share: float, by: str) -> None:
     def seen_elsewhere(net: Net, x: Tensor) -> Tensor:
         y = net.one(x)
         hidden = torch.from_dlpack(torch.utils.dlpack.to_dlpack(y))
-        return torch.cat([net.two(y), hidden], 1)
+        return torch.cat([net.two(y), share * hidden], 1)
 
     net = uneven(Net(seen_elsewhere, one=nn.Conv2d(3, 8, 3), two=nn.Conv2d(8, 8, 1)))
-    with pytest.raises(ModelError, match=r"scale changed an output of Net by .*; set equalize.scale=false"):
-        equalize(net, image())
+    with pytest.raises(
+        ModelError, match=rf"scale changed an output of Net by {by} of .*; set equalize.scale=false"
+    ):
+        equalize(net.to(dtype), image().to(dtype))
 
 
 def test_bad_options_and_models_are_refused() -> None:
@@ -165,3 +172,19 @@ def test_bad_options_and_models_are_refused() -> None:
         Equalize(tolerance=2)
     with pytest.raises(ModelError, match=r"Conv2d does not run on an input of shape \[2, 4, 9, 9\]"):
         equalize(nn.Conv2d(3, 4, 3).double(), image(2, 4, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "by"),
+    [
+        ([1.0, -4.0], [1.0, -3.0], 0.25),
+        ([math.nan, 2.0], [math.nan, 2.0], 0.0),
+        ([math.inf, 2.0], [math.inf, 1.0], 0.5),
+        ([1.0, 2.0], [1.0, math.inf], math.inf),
+        ([1.0, 2.0], [1.0, math.nan], math.nan),
+        ([], [], 0.0),
+    ],
+)
+def test_the_largest_difference(before: list[float], after: list[float], by: float) -> None:
+    found = largest_difference([torch.ones(3), torch.tensor(before)], [torch.ones(3), torch.tensor(after)])
+    assert found == pytest.approx(by, nan_ok=True)
