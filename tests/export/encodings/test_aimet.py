@@ -124,9 +124,9 @@ def test_verified_files_have_their_names_and_unverified_ones_are_gone(
     assert {own.name for own in tmp_path.iterdir()} == {f"a{end}" for end in AIMET_FILES}
     check_digest(artefact)
     wrong = replace(config, min_agreement_percent=100)
-    shifted = nn.Sequential(net, nn.Linear(net(IMAGES[:1]).shape[1], net(IMAGES[:1]).shape[1])).eval()
+    opposed = nn.Sequential(net, Negative()).eval()
     with pytest.raises(ExportError, match="INT8 agrees"):
-        export_verified(quantized, wrong, tmp_path / "b.encodings", IMAGES[:1], shifted, [IMAGES])
+        export_verified(quantized, wrong, tmp_path / "b.encodings", IMAGES[:1], opposed, [IMAGES])
     assert {own.name for own in tmp_path.iterdir()} == {f"a{end}" for end in AIMET_FILES}
 
 
