@@ -26,7 +26,7 @@ from bnas import progress
 from bnas.measure import MeasureConfig, Measurement, campaign, detect, fit_latency, transfer
 from bnas.measure.latency import Figures
 from bnas.measure.predictors import BASELINES
-from bnas.measure.record import measured_set
+from bnas.measure.record import measured_set, timings
 from bnas.plain import to_plain
 from bnas.quantize import NncfPTQ
 from bnas.rank import kendall_tau
@@ -70,7 +70,10 @@ def main() -> None:
         lines = _known(case, folder / "first.jsonl")
         if not options.show and options.again:
             _time(case, folder / "again.jsonl", TIMING, [line.config for line in lines[: options.again]])
-        figures[name] = _show(name, case, lines, _known(case, folder / "again.jsonl"), bars)
+        figures[name] = {
+            **_show(name, case, lines, _known(case, folder / "again.jsonl"), bars),
+            **_repeats(case, folder / "first.jsonl"),
+        }
     figures["transfer"] = _transfers(options.cases, options.folder)
     print_outcome("latency", figures, bars)
 
@@ -202,9 +205,7 @@ def _agreement(
     """How far two campaigns agree on the subnets that both timed."""
     first = {line.config: line for line in lines}
     pairs = [(first[line.config].ratio, line.ratio) for line in again if line.config in first]
-    before, after = (np.array(own) for own in zip(*pairs, strict=True))
-    off = 100 * median(abs(after / before - 1).tolist())
-    tau = kendall_tau(before, after)
+    off, tau = _apart(pairs)
     hours = (median(line.began for line in again) - median(line.began for line in lines)) / 3600
     print(
         f"  {len(pairs)} timed again, {hours:.1f} h later: ratios differ by {off:.2f} % (median), tau {tau:.3f}"
@@ -212,6 +213,26 @@ def _agreement(
     bars[f"{name}: median difference % of a second campaign"] = Bar(value=off, goal="<= 1.5")
     bars[f"{name}: tau of a second campaign"] = Bar(value=tau, goal=">= 0.98")
     return {"again": {"count": len(pairs), "hours": hours, "off_percent": off, "tau": tau}}
+
+
+def _repeats(case: Case, path: Path) -> dict[str, object]:
+    """How far the first two timings agree of those subnets that a campaign timed again, as they were not calm."""
+    known, _ = timings(path, case.family.space.digest, case.hw, detect(case.hw))
+    pairs = [(own[0].ratio, own[1].ratio) for own in known.values() if len(own) > 1]
+    if len(pairs) < 2:
+        return {}
+    off, tau = _apart(pairs)
+    print(
+        f"  {len(pairs)} timed twice in the campaign: ratios differ by {off:.2f} % (median), tau {tau:.3f}; "
+        f"{sum(len(own) > 2 for own in known.values())} three times"
+    )
+    return {"repeats": {"count": len(pairs), "off_percent": off, "tau": tau}}
+
+
+def _apart(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of pairs of ratios the median difference in per cent, and Kendall's tau."""
+    before, after = (np.array(own) for own in zip(*pairs, strict=True))
+    return 100 * median(abs(after / before - 1).tolist()), kendall_tau(before, after)
 
 
 def _range(values: Sequence[float]) -> str:

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from bnas.space import Precisions
 
 PER_STREAM = 4  # inferences of each stream in one call of the throughput scenario
-PER_STREAM_AT_ONCE = (
-    2  # one that runs and one that waits, so that a stream need not wait to be told what comes next
-)
+# One that runs and one that waits, so that a stream need not wait until it is told what comes next.
+PER_STREAM_AT_ONCE = 2
 
 
 class OpenVinoRunner:
