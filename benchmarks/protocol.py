@@ -1,4 +1,4 @@
-"""What the timing protocol is worth: `OMP_WAIT_POLICY=PASSIVE python -m benchmarks.protocol [--quick]`.
+"""What the timing protocol is worth: `OMP_WAIT_POLICY=PASSIVE python -m benchmarks.protocol [--quick] [--int8]`.
 
 In INT8, one thread. Nothing else should run meanwhile. Four questions, on ResNet-50 at 64² and 224² and
 MobileNetV3, each answered by timing the same subnet again and again:
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -42,8 +42,10 @@ def main() -> None:
     parser.add_argument("--mobilenet-v2", type=Path, help="torchvision's published weights")
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--quick", action="store_true", help="few repeats of the first network")
+    parser.add_argument("--int8", action="store_true", help="the last question alone")
     options = parser.parse_args()
-    names, repeats = (NETWORKS[:1], 3) if options.quick else (NETWORKS, options.repeats)
+    repeats = 3 if options.quick else options.repeats
+    names = () if options.int8 else NETWORKS[:1] if options.quick else NETWORKS
     torch.set_num_threads(1)
     figures: dict[str, object] = {}
     bars: dict[str, Bar] = {}
@@ -98,7 +100,7 @@ def _after(other: Runner, run: Runner) -> list[float]:
 
 
 def _spread(
-    pair: dict[str, Callable[[], object]], config: MeasureConfig, repeats: int
+    pair: Mapping[str, Callable[[], object]], config: MeasureConfig, repeats: int
 ) -> tuple[float, float, float]:
     """Standard deviation of the ratio over repeats, what each says of itself, both in per cent; and seconds."""
     ratios, claimed, seconds = [], [], []
@@ -169,7 +171,7 @@ def _wake(model: nn.Module) -> None:
 def _images() -> list[Tensor]:
     """Photographs of clothes, three times grey, at 224²."""
     data = bnas.load_data(bnas.DataConfig())
-    batch, _ = data.train.batch(np.arange(PTQ.samples))
+    batch, _ = data.train.batch(range(PTQ.samples))
     batch = torchvision.transforms.functional.resize(batch, [224, 224], antialias=True)
     return [image[None].expand(1, 3, -1, -1).contiguous() for image in batch]
 

@@ -31,6 +31,8 @@ TERMS = (
     "macs.padded_to_64",  # outputs in blocks of four vectors
     "weights",
     "outputs",  # numbers written
+    "outputs.ragged",  # those of layers whose outputs fill no whole vectors of 16: the last ones are masked
+    "outputs.few_inputs",  # those of layers with fewer than 64 inputs, one row of a matrix unit's tile
     "inputs",  # numbers read
     "pointwise",  # applications of functions fused to the layer
     "bound_8",  # the larger of padded MACs and 8 × numbers moved: bound by arithmetic or by a near cache
@@ -91,8 +93,19 @@ class Table:
         """(n, terms + kinds × terms): the totals, then the sums by kind."""
         return np.hstack([self.totals, self.sums.reshape(len(self), len(KINDS) * len(TERMS))])
 
+    @property
+    def layer_columns(self) -> Array:
+        """(n, names × terms): of each named layer."""
+        return self.layers.reshape(len(self), len(self.names) * len(TERMS))
+
 
 COLUMNS = (*TERMS, *(f"{kind}.{term}" for kind in KINDS for term in TERMS))  # names of `Table.columns`
+
+
+@lru_cache(maxsize=100)
+def layer_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of `Table.layer_columns`, such as `layer1.0.conv1.macs`, of a table that tells these layers apart."""
+    return tuple(f"{name}.{term}" for name in names for term in TERMS)
 
 
 def tabulate(
@@ -218,6 +231,8 @@ def _facts(layer: LayerCost) -> tuple[int, tuple[float, ...]]:
         layer.macs * by_4 * _padding(outputs, 64),
         float(layer.weights),
         float(written),
+        float(written * (layer.outputs % 16 > 0)),
+        float(written * (inputs < 64)),
         float(read),
         float(written * len(layer.then)),
         max(padded, 8.0 * moved),

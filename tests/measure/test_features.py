@@ -7,7 +7,7 @@ import pytest
 from measure.latency_cases import configs, conv, layers_of, measured, norm
 
 from bnas.measure import fit_latency
-from bnas.measure.features import COLUMNS, KINDS, TERMS, features, tabulate
+from bnas.measure.features import COLUMNS, KINDS, TERMS, features, layer_columns, tabulate
 from bnas.space import PRECISIONS, LayerCost, SubnetConfig
 
 
@@ -23,6 +23,7 @@ def test_features_are_sums_over_the_layers() -> None:
     assert found["macs.padded_to_64"] == pytest.approx(4 * 64 * 10 + 64 * 9 * 10)
     assert found["weights"] == 3 * 17 + 17 * 9
     assert found["outputs"] == 2 * 17 * 10
+    assert found["outputs.ragged"] == found["outputs.few_inputs"] == 2 * 17 * 10
     assert found["inputs"] == (3 + 17) * 10
     assert found["layers"] == 2
     assert set(found) == set(COLUMNS)
@@ -33,6 +34,13 @@ def test_strides_and_fused_functions_count() -> None:
     found = features([layer])
     assert found["inputs"] == 4 * 40
     assert found["pointwise"] == 2 * 16 * 10
+
+
+def test_outputs_that_kernels_are_slow_at_count_apart() -> None:
+    ragged, few, whole = conv(64, 40, positions=10), conv(63, 48, positions=10), conv(64, 48, positions=10)
+    assert features([ragged, few, whole])["outputs.ragged"] == 40 * 10
+    assert features([ragged, few, whole])["outputs.few_inputs"] == 48 * 10
+    assert features([conv(128, 64, positions=10, groups=4)])["outputs.few_inputs"] == 64 * 10
 
 
 def test_a_layer_is_bound_by_arithmetic_or_by_what_it_moves() -> None:
@@ -65,6 +73,8 @@ def test_a_table_tells_layers_apart_by_name() -> None:
     assert table.names[:2] == ("stem", "light")
     assert "norm" not in table.names
     np.testing.assert_allclose(table.layers.sum(axis=1), table.totals)
+    place = layer_columns(table.names).index("light.macs")
+    assert table.layer_columns[0, place] == next(own.macs for own in subnets[0] if own.name == "light")
     np.testing.assert_allclose(table.macs, [sum(layer.macs for layer in own) for own in subnets])
     other = tabulate([(conv(3, 8, name="unknown"),)], table.names)
     assert not other.layers.any()

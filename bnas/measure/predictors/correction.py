@@ -16,6 +16,8 @@ import numpy as np
 from bnas.measure.features import TERMS, Table
 from bnas.measure.predictors.base import LEAST_ERROR, Array, Fit, Fitted
 
+# What every machine has a price for; what its kernels are slow at takes more measurements than there are.
+_PRICED = tuple(term for term in TERMS if term not in ("outputs.ragged", "outputs.few_inputs"))
 BASE = "base"  # names the base's prediction among the sums
 _ALPHAS = np.logspace(-3, 4, 29)
 
@@ -65,7 +67,7 @@ def fit_power(table: Table, factor: Array, error: Array) -> Correction:
 
 def fit_prices(table: Table, factor: Array, error: Array) -> Correction:
     """A price for each sum over the layers, and for a subnet, beside the base's prediction × a constant."""
-    return _fit(table, factor, (BASE, *TERMS), linear=True)
+    return _fit(table, factor, (BASE, *_PRICED), linear=True)
 
 
 # From few parameters to many.

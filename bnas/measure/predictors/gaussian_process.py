@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bnas.measure.features import Table
+from bnas.measure.features import COLUMNS, TERMS, Table, layer_columns
 from bnas.measure.predictors.base import LEAST_ERROR, Array, Fitted, positive, row_sums
 
 STEPS = 60  # of the ascent of the marginal likelihood
@@ -32,17 +33,18 @@ _NOISES = (1e-4, 1e-4)  # variance of the same relative noise for all; of that w
 class Inputs:
     """How a table becomes the features of the linear model, (n, F).
 
-    Of each part of the table's columns those are taken that differ among the subnets fitted to; `weights` holds for
-    each feature the standard deviation of its coefficient in milliseconds. Bumps are at `centres` (subnets, columns).
+    Of each part of the table's columns those are taken, by name, that differ among the subnets fitted to: of
+    `COLUMNS` as `columns`, and their logarithms as `logs`, of `layer_columns` as `layers`. Bumps are at `centres`
+    (subnets, logs).
     """
 
-    columns: tuple[int, ...]
+    columns: tuple[str, ...]
     means: tuple[float, ...]
     scales: tuple[float, ...]
-    layers: tuple[int, ...]
+    layers: tuple[str, ...]
     layer_means: tuple[float, ...]
     layer_scales: tuple[float, ...]
-    logs: tuple[int, ...]
+    logs: tuple[str, ...]
     log_means: tuple[float, ...]
     log_scales: tuple[float, ...]
     centres: tuple[tuple[float, ...], ...]
@@ -62,14 +64,15 @@ class Inputs:
     def of(self, table: Table) -> Array:
         """(n, F) features, the parts side by side."""
         means, scales, layer_means, layer_scales, log_means, log_scales, centres, bumps = self._arrays
-        columns, layers = table.columns, table.layers.reshape(len(table), -1)
+        columns = table.columns
+        layers = table.layer_columns[:, _places(self.layers, layer_columns(table.names))]
         parts = [
             np.ones((len(table), 1)),
-            (columns[:, list(self.columns)] - means) / scales,
-            (layers[:, list(self.layers)] - layer_means) / layer_scales,
+            (columns[:, _places(self.columns, COLUMNS)] - means) / scales,
+            (layers - layer_means) / layer_scales,
         ]
         if len(bumps):
-            x = (np.log1p(columns[:, list(self.logs)]) - log_means) / log_scales
+            x = (np.log1p(columns[:, _places(self.logs, COLUMNS)]) - log_means) / log_scales
             distances = row_sums((x[:, None, :] - centres) ** 2) / max(1, x.shape[1])
             near = np.exp(-distances / 2)
             parts.append(row_sums(near[:, None, :] * bumps.T))
@@ -147,10 +150,10 @@ def _inputs(table: Table) -> Inputs:
     columns = table.columns
     means, scales = columns.mean(axis=0), columns.std(axis=0)
     differ = scales > 1e-9 * np.abs(columns).max(axis=0, initial=0.0)
-    totals = [place for place in range(table.sums.shape[2]) if differ[place]]
-    kinds = [place for place in range(table.sums.shape[2], columns.shape[1]) if differ[place]]
+    totals = [place for place in range(len(TERMS)) if differ[place]]
+    kinds = [place for place in range(len(TERMS), len(COLUMNS)) if differ[place]]
     taken = [0, *totals, *kinds]  # the MACs once more alone: mostly it is a line
-    layers = table.layers.reshape(len(table), -1)
+    layers, layer_names = table.layer_columns, layer_columns(table.names)
     # All layers' MACs have one scale, so that a large layer may matter more; likewise for each other term.
     term_scales = np.maximum(table.layers.mean(axis=(0, 1)), 1e-12)
     own = np.flatnonzero(layers.std(axis=0) > 1e-9 * np.abs(layers).max(axis=0, initial=0.0))
@@ -164,19 +167,25 @@ def _inputs(table: Table) -> Inputs:
         kept = [place for place in range(len(values))[::-1] if values[place] > 1e-6 * values[-1]][:BUMPS]
         bumps = vectors[:, kept] / np.sqrt(values[kept])
     return Inputs(
-        columns=tuple(taken),
+        columns=tuple(COLUMNS[place] for place in taken),
         means=tuple(means[taken].tolist()),
         scales=tuple(np.where(differ, scales, 1.0)[taken].tolist()),
-        layers=tuple(own.tolist()),
+        layers=tuple(layer_names[place] for place in own),
         layer_means=tuple(layers.mean(axis=0)[own].tolist()),
         layer_scales=tuple(np.tile(term_scales, table.layers.shape[1])[own].tolist()),
-        logs=tuple(totals),
+        logs=tuple(COLUMNS[place] for place in totals),
         log_means=tuple(log_means.tolist()),
         log_scales=tuple(log_scales.tolist()),
         centres=tuple(tuple(row) for row in centres.tolist()) if totals else (),
         bumps=tuple(tuple(row) for row in bumps.tolist()),
         sizes=(1, 1, len(totals), len(kinds), len(own), bumps.shape[1] if totals else 0),
     )
+
+
+@lru_cache(maxsize=100)
+def _places(names: tuple[str, ...], among: tuple[str, ...]) -> NDArray[np.intp]:
+    place = {name: index for index, name in enumerate(among)}
+    return np.array([place[name] for name in names], dtype=np.intp)
 
 
 def _ascend(kernels: Sequence[Array], target: Array, starts: Array) -> Array:
