@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bnas.commands.project import Project
 from bnas.data import Images
 from bnas.data.cached import CachedImages
 from bnas.data.crops import MEAN, STD
@@ -70,6 +71,14 @@ def formats_of(config: ExportConfig, images: Images) -> tuple[OpenVinoIR, list[E
     return plain_ir(first), further
 
 
+def check_export(project: Project) -> None:
+    """Raise ConfigError where a format cannot be written as it is asked for, before anything slow is done."""
+    _, further = formats_of(project.config.export, project.data.train)
+    for config in further:
+        if config.int8 and not isinstance(config, OpenVinoIR):
+            quantizer_for(project.config.quantize, config)
+
+
 def _preprocess(asked: Preprocess | str, images: Images) -> Preprocess:
     preprocess = Preprocess() if isinstance(asked, str) else asked
     if preprocess.mean_values is not None and preprocess.scale_values is not None:
@@ -102,6 +111,11 @@ def quantizer_for(asked: QuantizeConfig, config: ExportConfig) -> QuantizeConfig
     if isinstance(asked, NncfQAT):
         raise ConfigError(
             f"export: what quantize=nncf_qat trains is written as OpenVINO IR only; set int8=false for {_kind(config)}"
+        )
+    if asked.precisions:
+        raise ConfigError(
+            "export: networks whose blocks differ in precision (quantize.precisions) are written as OpenVINO IR only; "
+            f"set int8=false for {_kind(config)}"
         )
     own = {field.name for field in fields(cls)} - {"kind", "precisions"}
     plain = {name: value for name, value in to_plain(asked).items() if name in own}

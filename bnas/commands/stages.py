@@ -12,6 +12,7 @@ from typing import Any
 
 from bnas import progress
 from bnas.commands.evaluation import check_metric, check_quantization
+from bnas.commands.export_formats import check_export
 from bnas.commands.followers import announce, follow, leading
 from bnas.commands.invocation import Invocation
 from bnas.commands.objectives import check_search, further_hardware
@@ -112,7 +113,7 @@ STAGES = {
             leaves=("checkpoints/qat", "tensorboard/qat"),
             fits=check_quantization,
         ),
-        StageOf(name="export", options=("export",), after=("quantize",)),
+        StageOf(name="export", options=("export",), after=("quantize",), fits=check_export),
         StageOf(name="verify", options=(), after=("export",)),
         StageOf(name="report", options=(), after=("verify",)),
     )

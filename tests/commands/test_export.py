@@ -203,6 +203,23 @@ def test_quantizers_take_the_options_of_the_run_that_they_have() -> None:
         formats.quantizer_for(NncfQAT(), Onnx())
 
 
+def test_formats_that_cannot_be_written_are_refused_before_anything_is_done(detection: Any) -> None:
+    def check(quantize: QuantizeConfig, *also: ExportConfig | str) -> None:
+        detection.config = replace(detection.config, quantize=quantize, export=OpenVinoIR(also=also))
+        formats.check_export(detection)
+
+    check(NncfPTQ(), Onnx(), TorchExport(), "torchscript", AimetEncodings(), OpenVinoIR(nms=True))
+    check(NncfQAT(), Onnx(int8=False))
+    with pytest.raises(ConfigError, match=r"nncf_qat .*; set int8=false for torch_export$"):
+        check(NncfQAT(), Onnx(int8=False), TorchExport())
+    mixed = NncfPTQ(precisions=("int8_channel", "fp32"))
+    check(mixed, Onnx(int8=False), OpenVinoIR(nms=True))
+    with pytest.raises(ConfigError, match=r"written as OpenVINO IR only; set int8=false for onnx$"):
+        check(mixed, Onnx())
+    with pytest.raises(ConfigError, match=r"two formats would be written to the same file \(fp32\.ts\)"):
+        check(NncfPTQ(), "torchscript", "torchscript")
+
+
 def test_what_equalization_did_is_told_of_all_networks_together() -> None:
     one = {
         "folded": 3, "scaled": 2, "absorbed": 1, "differences": {"scale": 1e-7, "absorb": 0.02},

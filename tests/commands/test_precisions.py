@@ -121,3 +121,16 @@ def test_one_precision_is_no_choice(run: Path, capsys: pytest.CaptureFixture[str
     assert main(["search", "quantize.precisions=[fp32]"]) == 2
     text = capsys.readouterr().err.strip()
     assert text == "bnas: error: quantize.precisions: expected two or more to choose from, or none, got fp32"
+
+
+def test_a_format_that_has_no_mixed_precisions_is_refused_before_anything_is_done(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    asked = ["run", ASKED, "export.also=[{kind: onnx}]"]
+    assert main(asked) == 2
+    text = capsys.readouterr().err.strip()
+    assert text == (
+        "bnas: error: export: networks whose blocks differ in precision (quantize.precisions) are written as OpenVINO "
+        "IR only; set int8=false for onnx"
+    )
