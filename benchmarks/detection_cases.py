@@ -26,6 +26,7 @@ _HOURS = (
     _stages(1, 4),
     "search.evaluations=60",
     "search.population=16",
+    "finetune.epochs=6",
 )
 _MINUTES = (
     "pretrain.epochs=1",
@@ -35,6 +36,7 @@ _MINUTES = (
     "search.population=8",
     "measure.samples=8",
     "measure.holdout=4",
+    "finetune.epochs=0.5",
 )
 
 
@@ -86,6 +88,7 @@ CASES: dict[str, Case] = {
                 "data=deepforest_tiles",
                 "pretrain.epochs=30",
                 _stages(4, 16),
+                "finetune.epochs=20",
             ),
             photographs=True,
             starts_from="composed_retinanet",
