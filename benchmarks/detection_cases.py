@@ -20,13 +20,11 @@ def _stages(depth: int, width: int) -> str:
     )
 
 
-_HOURS = (
+_HOUR = (
     f"data.size={SIZE}",
     "pretrain.epochs=8",
-    _stages(1, 4),
-    "search.evaluations=60",
-    "search.population=16",
-    "finetune.epochs=6",
+    _stages(1, 2),
+    "finetune.epochs=4",
 )
 _MINUTES = (
     "pretrain.epochs=1",
@@ -56,7 +54,7 @@ class Case:
     starts_from: str | None = None
 
 
-_RETINANET = (*_HOURS, "model.options.anchor_scale=1.0")
+_RETINANET = (*_HOUR, "model.options.anchor_scale=1.0")
 _SCENES = ("data.train_images=4000", "data.val_images=400", "data.test_images=1000")
 _FEW_SCENES = ("data.train_images=400", "data.val_images=100", "data.test_images=100")
 
@@ -73,7 +71,7 @@ CASES: dict[str, Case] = {
             name="composed_ssd",
             title="SSD, composed scenes",
             options=(
-                *_HOURS,
+                *_HOUR,
                 "model=ssd_resnet34_small",
                 "space=depth_width",
                 *_SCENES,
@@ -84,10 +82,10 @@ CASES: dict[str, Case] = {
             name="deepforest_retinanet",
             title="RetinaNet, tree crowns in photographs",
             options=(
-                *_HOURS,  # with anchors for crowns, whose sides are of 40 pixels (median)
+                *_HOUR,  # with anchors for crowns, whose sides are of 40 pixels (median)
                 "data=deepforest_tiles",
                 "pretrain.epochs=30",
-                _stages(4, 16),
+                _stages(4, 8),
                 "finetune.epochs=20",
             ),
             photographs=True,
