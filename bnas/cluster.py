@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from bnas.errors import ConfigError, RunError, require
+from bnas.errors import ConfigError, require
 
 START = "ray start --head"  # said to a person who has no cluster yet
 _REACH_S = 5.0  # to wait for a connection to an address
@@ -51,7 +51,7 @@ def connected(config: RayConfig, *, otherwise: str = "auto", cores: int | None =
 
     Raises:
         MissingPackageError: Ray is not installed.
-        RunError: there is no cluster at that address.
+        ConfigError: there is no cluster at that address.
     """
     ray = require("ray", "ray")
     if ray.is_initialized():
@@ -150,9 +150,9 @@ def _refuse_if_unreachable(address: str) -> None:
         raise _unreachable(address, error.strerror or str(error)) from error
 
 
-def _unreachable(address: str, why: str) -> RunError:
+def _unreachable(address: str, why: str) -> ConfigError:
     where = "on this machine" if address == "auto" else f"at {address}"
-    return RunError(
+    return ConfigError(
         f"ray.address: no Ray cluster {where} ({why}); start one with `{START}`, or give the address of its "
         "head as ray.address=host:port"
     )

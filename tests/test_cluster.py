@@ -6,7 +6,7 @@ import pytest
 
 from bnas import cluster
 from bnas.cluster import Absence, RayConfig, connected, last_line
-from bnas.errors import ConfigError, RunError
+from bnas.errors import ConfigError
 
 
 def test_addresses() -> None:
@@ -24,7 +24,9 @@ def test_where_no_cluster_is() -> None:
     pytest.importorskip("ray")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(RunError, match=f"no Ray cluster at 127.0.0.1:{port} .*ray start --head"):
+    with pytest.raises(
+        ConfigError, match=f"ray.address: no Ray cluster at 127.0.0.1:{port} .*ray start --head"
+    ):
         connected(RayConfig(address=f"127.0.0.1:{port}")).__enter__()
 
 

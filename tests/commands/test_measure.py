@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -300,3 +301,15 @@ def test_unknown_hardware_is_told_with_what_is_known(refused: Refused) -> None:
     assert text.startswith("hw: no such choice 'gpu'; ")
     for name in ("cpu", "cpu_fp32", "cpu_onnxruntime", "cuda", "remote", "torch_compile", "worker"):
         assert name in text.partition("known: ")[2]
+
+
+@pytest.mark.usefixtures("home")
+def test_a_cluster_that_is_not_there_leaves_the_run_as_it_was(refused: Refused) -> None:
+    pytest.importorskip("ray")
+    config = Path("runs/mini/config.yaml")
+    before = config.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    text = refused("measure", "--hw", "remote", f"ray.address=127.0.0.1:{port}")
+    assert f"ray.address: no Ray cluster at 127.0.0.1:{port}" in text
+    assert config.read_text() == before
