@@ -4,7 +4,7 @@ Each case is one `python -m bnas run conf=detection …`, as a user starts it: a
 super-network, subnets are searched by mAP and latency, fine-tuned, and quantized to INT8. Scenes composed from the
 embedded images with RetinaNet and with SSD at 256×256 pixels; with --deepforest real photographs with hand-drawn boxes
 as well. Prints each run's table, then the figures of all with their spread over the seeds. A killed run goes on with
---keep. An hour each on two cores; --quick shows the way in minutes, far from what the detectors can learn.
+--keep. An hour or more each on two cores; --quick shows the way in minutes, far from what the detectors can learn.
 
 The published result to compare with, on other images and another machine: BootstrapNAS' RetinaNet of MLPerf Inference
 v3.0, 1.52 times the Offline samples/s of the closed division's INT8 model at 0.43 points more mAP.

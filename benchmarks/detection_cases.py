@@ -24,7 +24,6 @@ _HOUR = (
     f"data.size={SIZE}",
     "pretrain.epochs=8",
     _stages(1, 2),
-    "loss_points=14",  # of which fine-tuning brings back most
 )
 _MINUTES = (
     "pretrain.epochs=1",

@@ -96,5 +96,5 @@ CASES = {
     "fp32": Case(model="resnet50", size=64, options={"precision": "f32"}),
     "throughput": Case(model="mobilenet_v3_large", size=224, options=_THROUGHPUT, rounds=60),
     "batch_8": Case(model="resnet50", size=64, options={"batch": 8}),
-    "retinanet": Case(model="retinanet", size=320, rounds=12),
+    "retinanet": Case(model="retinanet", size=320, rounds=40),
 }
