@@ -21,6 +21,7 @@ from bnas.quantize.config import quantizer
 from bnas.quantize.ignored import converted
 from bnas.quantize.mixed import of_precision, take_weights
 from bnas.quantize.nncf_options import NncfOptions, nncf_arguments, refusal, say_notes
+from bnas.quantize.ranges import begin_at_zero
 from bnas.space import Precisions
 
 
@@ -92,7 +93,7 @@ def _quantized(
     arguments = nncf_arguments(nncf, config, per_tensor=per_tensor)
     with _quiet("nncf", "torch.utils.cpp_extension"), without_telemetry():
         try:
-            return nncf.quantize(
+            quantized = nncf.quantize(
                 model.clone(),
                 nncf.Dataset(images),
                 subset_size=len(images),
@@ -101,6 +102,8 @@ def _quantized(
             )
         except Exception as error:  # NNCF has no common class of errors
             raise refusal(error, config, last_line(error)) from error
+    begin_at_zero(quantized)
+    return quantized
 
 
 def _nncf() -> ModuleType:

@@ -39,12 +39,17 @@ Surroundings = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Quantizer:
-    """What is done to a tensor: levels, range, and whether each channel along axis 1 has its own."""
+    """What is done to a tensor: levels, range, and whether each channel along axis 1 has its own.
+
+    `mixed`: of the channels some are never negative. That is a matter of the images, but one of kernels too: where
+    NNCF found such channels, the next network gets one.
+    """
 
     levels: int
     low: float
     high: float
     per_channel: bool
+    mixed: bool = False
 
     @property
     def kind(self) -> tuple[int, bool]:
@@ -63,6 +68,10 @@ class Treatment:
     def kind(self) -> tuple[object, ...]:
         """What decides about speed."""
         return self.quantizer and self.quantizer.kind, self.weights
+
+    @property
+    def mixed(self) -> bool:
+        return self.quantizer is not None and self.quantizer.mixed
 
 
 class Placement:
@@ -103,8 +112,11 @@ class Placement:
         reads = _reads(model, whole)
         for place, around in _surroundings(model, whole).items():
             treatment = reads[place].treatment
-            if self._known.setdefault(around, treatment).kind != treatment.kind:
+            known = self._known.setdefault(around, treatment)
+            if known.kind != treatment.kind:
                 self._in_doubt.add(around)
+            elif treatment.mixed and not known.mixed:
+                self._known[around] = treatment
 
     def _place(
         self, model: Any, surroundings: dict[Place, Surroundings], per_tensor: Set[str] = frozenset()
@@ -222,12 +234,14 @@ def _depends_on_input(node: Any) -> bool:
 
 
 def _quantizer(node: Any) -> Quantizer:
-    low, high = (np.asarray(node.input_value(port).get_node().data) for port in (1, 2))
+    low, high = (np.ravel(node.input_value(port).get_node().data) for port in (1, 2))
+    channel = np.argmin(low / np.maximum(high - low, 1e-12))  # the one that reaches furthest below zero
     return Quantizer(
         levels=int(node.get_attributes()["levels"]),
-        low=float(np.median(low)),  # a channel that was always zero has an odd range, a little below zero too
-        high=float(high.max()),
+        low=float(low[channel]),
+        high=float(high[channel]),
         per_channel=low.size > 1,
+        mixed=bool((low < 0).any() and (low >= 0).any()),
     )
 
 
@@ -238,10 +252,10 @@ def _fake_quantize(source: Any, quantizer: Quantizer) -> Any:
         rank, channels = len(source.partial_shape), source.partial_shape[1].get_length()
         shape = (1, channels, *(1,) * (rank - 2))
     spread = np.linspace(0.5, 1.0, int(np.prod(shape))).reshape(shape)
-    low, high = (
-        openvino().op.Constant(np.asarray(bound * spread, dtype=np.float32))
-        for bound in (quantizer.low, quantizer.high)
-    )
+    bounds = [np.asarray(bound * spread, dtype=np.float32) for bound in (quantizer.low, quantizer.high)]
+    if quantizer.mixed and shape:
+        bounds[0].flat[0] = 0.0
+    low, high = (openvino().op.Constant(own) for own in bounds)
     return openvino().opset13.fake_quantize(source, low, high, low, high, quantizer.levels)
 
 

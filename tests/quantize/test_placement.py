@@ -51,13 +51,6 @@ class Bottlenecks(nn.Module):
             for i in range(depth)
         )  # fmt: skip
         self.head = nn.Linear(16, 4)
-        for (
-            module
-        ) in self.blocks.modules():  # no channel is always zero: of such NNCF makes a range that begins
-            if isinstance(module, nn.Conv2d):  # below zero, and OpenVINO then takes another kernel
-                module.weight.data.abs_()
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.constant_(module.bias, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -80,6 +73,25 @@ def test_the_next_network_gets_the_kernels_that_nncf_would_give_it() -> None:
         got = kernels(placed.model)
         assert got == kernels(by_nncf(module, example))
         assert any("I8" in kernel or "i8" in kernel for _, _, kernel in got)
+
+
+def test_channels_that_are_never_negative_among_others_get_the_kernels_too() -> None:
+    """Behind a hard swish some are, of others the range begins at −3/8; OpenVINO has another kernel for such a tensor."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 32, 1), nn.Hardswish(), nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(), nn.Conv2d(32, 8, 1)
+    ).eval()
+    module[0].bias.data[::2] = 1e3
+    example = torch.zeros(1, 3, 16, 16)
+    placement = Placement(CONFIG)
+    first = placement.quantize(module, example)
+    second = placement.quantize(module, example)
+    assert placement.by_nncf == 1
+    assert kernels(first.model) == kernels(second.model)
+    convolution = next(node for node in second.model.get_ops() if node.get_type_name() == "GroupConvolution")
+    lows = convolution.input_value(0).get_node().input_value(1).get_node().data
+    assert (lows == 0).any()
+    assert (lows < 0).any()
 
 
 @pytest.mark.parametrize("make", [resnet18, mobilenet_v3_small])
