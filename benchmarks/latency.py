@@ -5,7 +5,8 @@ to judge them by, beside a reference in the middle of the space; the learning cu
 to the first 10, 30, 100 and 300 are off on the 200, beside a line through the MACs and a table of layers. Then
 some of the subnets are timed again, in a campaign of their own. It is resumable: what is timed lies in --folder,
 and a command with the same folder goes on. `--cases NAME …` does some of the cases, `--samples`, `--held-out` and
-`--passes` set the numbers, `--show` times nothing more. Nothing else should run meanwhile.
+`--passes` set the numbers, `--patience` the time to wait for calm, `--show` times nothing
+more. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ TRANSFERS = (
     ("resnet50_64", "fp32"),
     ("resnet50_64", "batch_8"),
 )
-TIMING = MeasureConfig(target_ratio_error_percent=0.5, patience_s=20.0)
 
 
 def main() -> None:
@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=200, help="random subnets to judge by")
     parser.add_argument("--passes", type=int, default=1, help="how often each is timed, minutes apart")
     parser.add_argument("--again", type=int, default=40, help="subnets that are timed a second time")
+    parser.add_argument(
+        "--patience", type=float, default=20.0, help="seconds to wait for calm, for each subnet"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark_latency"))
     parser.add_argument("--show", action="store_true", help="time nothing, show what there is")
     parser.add_argument("--quick", action="store_true", help="few subnets of two cases, to see that it works")
@@ -59,17 +62,18 @@ def main() -> None:
         )  # fmt: skip
     progress.enable(True)
     torch.set_num_threads(1)
+    timing = MeasureConfig(target_ratio_error_percent=0.5, patience_s=options.patience)
     figures: dict[str, object] = {}
     bars: dict[str, Bar] = {}
     for name in options.cases:
         case, folder = CASES[name], options.folder / name
         if not options.show:
             count = options.samples + options.held_out
-            config = replace(TIMING, samples=count, holdout=options.held_out, passes=options.passes)
+            config = replace(timing, samples=count, holdout=options.held_out, passes=options.passes)
             _time(case, folder / "first.jsonl", config)
         lines = _known(case, folder / "first.jsonl")
         if not options.show and options.again:
-            _time(case, folder / "again.jsonl", TIMING, [line.config for line in lines[: options.again]])
+            _time(case, folder / "again.jsonl", timing, [line.config for line in lines[: options.again]])
         figures[name] = {
             **_show(name, case, lines, _known(case, folder / "again.jsonl"), bars),
             **_repeats(case, folder / "first.jsonl"),

@@ -64,13 +64,14 @@ def campaign(
 ) -> tuple[Measurement, ...]:
     """Time `config.samples` subnets beside the one of `reference_of` and append each to the JSONL file `path`.
 
-    Those held out are random; of the others the first are spread over the space, the later ones those of
-    which the predictor fitted so far is least sure. Fewer when the space is smaller. `make` gives a subnet as
-    a plain module in eval mode, which gets `example` at the config's resolution, where it has one; `costs`
-    its layers. For int8 the networks are quantized on made-up ranges: those that calibration finds change
-    what a network answers, not how long it takes. `connect` gives the device that they run on. `subnets`,
-    where there are any, are timed instead of chosen ones. Of a space with choices of precisions `make` gets the
-    architecture alone, and `precisions` (as `precisions_of`) tells what each part of that module is quantized to.
+    Those held out are random, and spread over the campaign; of the others the first are spread over the space,
+    the later ones those of which the predictor fitted so far is least sure. Fewer when the space is smaller.
+    `make` gives a subnet as a plain module in eval mode, which gets `example` at the config's resolution, where
+    it has one; `costs` its layers. For int8 the networks are quantized on made-up ranges: those that
+    calibration finds change what a network answers, not how long it takes. `connect` gives the device that they
+    run on. `subnets`, where there are any, are timed instead of chosen ones. Of a space with choices of
+    precisions `make` gets the architecture alone, and `precisions` (as `precisions_of`) tells what each part of
+    that module is quantized to.
 
     Those that are in the file already are not timed again, so a campaign that was interrupted goes on with
     the very subnets it would have taken. Measurements made on another machine, by another version of the
@@ -208,12 +209,15 @@ class _Plan:
         """
         to_fit = self.count - len(self.held_out)
         fitted = list(self._given or self._choose((), min(FIRST, to_fit)))
-        batch: Sequence[SubnetConfig] = (*fitted, *self.held_out)
-        while batch:
+        chosen, asked = tuple(fitted), 0
+        while chosen:
+            due = len(self.held_out) * len(fitted) // to_fit
+            batch = _evenly(chosen, self.held_out[asked:due])
+            asked = due
             self.planned += batch
             yield 1, batch
-            batch = self._unsure(fitted, min(AT_ONCE, to_fit - len(fitted)), known)
-            fitted += batch
+            chosen = self._unsure(fitted, min(AT_ONCE, to_fit - len(fitted)), known)
+            fitted += chosen
         for times in range(2, passes + 1):
             yield times, self.planned
 
@@ -245,6 +249,12 @@ class _Plan:
 
     def _describe(self, subnet: SubnetConfig) -> Mapping[str, float]:
         return features(self._costs(subnet))
+
+
+def _evenly(*kinds: Sequence[SubnetConfig]) -> list[SubnetConfig]:
+    """Both kinds in one order, each spread over all of it: the machine is then the same for both (0020)."""
+    places = [((place + 0.5) / len(own), subnet) for own in kinds for place, subnet in enumerate(own)]
+    return [subnet for _, subnet in sorted(places, key=lambda at: at[0])]
 
 
 def _time(

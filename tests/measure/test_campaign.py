@@ -215,6 +215,19 @@ def test_some_are_random_and_held_out(tmp_path: Path, pretend: list[int]) -> Non
     assert SPACE.smallest not in held_out
 
 
+def test_those_held_out_are_timed_among_the_others(
+    tmp_path: Path, pretend: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that changes in the course of a campaign changes for both alike."""
+    monkeypatch.setattr(campaigning, "FIRST", 4)
+    monkeypatch.setattr(campaigning, "AT_ONCE", 3)
+    measure(tmp_path / "a.jsonl", replace(CONFIG, samples=20, holdout=10))
+    roles = [line.role for line in read_jsonl(tmp_path / "a.jsonl", Measurement)]
+    assert len(roles) == 20
+    for end in range(2, 21):
+        assert abs(roles[:end].count("held_out") - end / 2) <= 1
+
+
 def test_a_campaign_that_was_killed_goes_on(
     tmp_path: Path, pretend: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
