@@ -30,6 +30,7 @@ from bnas.space import Precisions
 # The axes of an operation's weights along which each channel has a scale of its own.
 _CHANNEL_AXES = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpropData": (1,)}
 _QUANTIZER = "FakeQuantize"
+_GOLDEN = 0.6180339887  # whose multiples, modulo 1, are all apart
 
 Place = tuple[str, int]
 """An operation and which of its inputs, or outputs."""
@@ -136,7 +137,7 @@ class Placement:
                 source = nodes[name].input_value(port)
                 key = (source.get_node().get_friendly_name(), source.get_index(), quantizer.kind)
                 if key not in made:
-                    made[key] = _fake_quantize(source, quantizer).output(0)
+                    made[key] = _fake_quantize(source, quantizer, len(made)).output(0)
                 nodes[name].input(port).replace_source_output(made[key])
         for node in weighted:
             compressed = _compressed(node, per_tensor=node.get_friendly_name() in per_tensor)
@@ -245,13 +246,17 @@ def _quantizer(node: Any) -> Quantizer:
     )
 
 
-def _fake_quantize(source: Any, quantizer: Quantizer) -> Any:
-    """A quantizer behind `source`; those of channels differ, or they would be taken for one."""
+def _fake_quantize(source: Any, quantizer: Quantizer, place: int) -> Any:
+    """The quantizer behind `source`, the `place`-th of its network.
+
+    As in a network that was calibrated, each has a range of its own and so has each of its channels: steps of one size
+    on both sides of a sum, or for all channels, are less work.
+    """
     shape: tuple[int, ...] = ()
     if quantizer.per_channel:
         rank, channels = len(source.partial_shape), source.partial_shape[1].get_length()
         shape = (1, channels, *(1,) * (rank - 2))
-    spread = np.linspace(0.5, 1.0, int(np.prod(shape))).reshape(shape)
+    spread = np.linspace(0.5, 1.0, int(np.prod(shape))).reshape(shape) * (1 + place * _GOLDEN % 1)
     bounds = [np.asarray(bound * spread, dtype=np.float32) for bound in (quantizer.low, quantizer.high)]
     if quantizer.mixed and shape:
         bounds[0].flat[0] = 0.0

@@ -75,6 +75,18 @@ def test_the_next_network_gets_the_kernels_that_nncf_would_give_it() -> None:
         assert any("I8" in kernel or "i8" in kernel for _, _, kernel in got)
 
 
+def test_each_tensor_has_a_range_of_its_own() -> None:
+    """Equal ones on both sides of a sum are less work than calibration leaves."""
+    example = torch.zeros(1, 3, 32, 32)
+    placement = Placement(CONFIG)
+    placement.quantize(Bottlenecks(32, 4).eval(), example)
+    model = placement.quantize(Bottlenecks(32, 4).eval(), example).model
+    quantizers = [node for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
+    tops = [float(node.input_value(2).get_node().data.max()) for node in quantizers]
+    assert len(quantizers) > 12
+    assert len(set(tops)) == len(tops)
+
+
 def test_channels_that_are_never_negative_among_others_get_the_kernels_too() -> None:
     """Behind a hard swish some are, of others the range begins at −3/8; OpenVINO has another kernel for such a tensor."""
     torch.manual_seed(0)
