@@ -5,7 +5,8 @@ MobileNetV3, each answered by timing the same subnet again and again:
 
 - how long is a network disturbed by another one that ran before it (its calls one after the other)?
 - which reference: how far do ratios spread beside the largest network, and beside the middle of the space?
-- which blocks: how far beside the middle, with blocks of one call, of about 3 ms and of about 50 ms?
+- which blocks: how far beside the middle, with blocks of one call and of about 3 to 50 ms, fewer of longer ones,
+  so that a timing takes about as long?
 - INT8: is a network with made-up ranges, with quantizers put where NNCF put them in another subnet, as fast as
   one that NNCF has calibrated on images? And what of the time is saved by ranges that begin at zero
   (docs/decisions/0021)? `--mobilenet-v2 FILE` adds a network with published weights.
@@ -37,6 +38,14 @@ from bnas.quantize.placement import Placement
 NETWORKS = ("resnet50_64", "mobilenet_v3_large", "resnet50_224")
 PTQ = NncfPTQ(samples=64, bias_correction="none")
 ROUNDS = 50
+BLOCKS = (  # beside which reference, milliseconds, rounds
+    ("largest", 3.0, ROUNDS),
+    ("middle", 0.01, 65),
+    ("middle", 3.0, ROUNDS),
+    ("middle", 10.0, 32),
+    ("middle", 20.0, 21),
+    ("middle", 50.0, 11),
+)
 
 
 def main() -> None:
@@ -45,6 +54,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--quick", action="store_true", help="few repeats of the first network")
     parser.add_argument("--int8", action="store_true", help="the last question alone")
+    parser.add_argument("--blocks", action="store_true", help="all but the last question")
     options = parser.parse_args()
     repeats = 3 if options.quick else options.repeats
     names = () if options.int8 else NETWORKS[:1] if options.quick else NETWORKS
@@ -54,8 +64,9 @@ def main() -> None:
     for name in names:
         with pinned(CASES[name].hw):
             figures[name] = _protocol(name, CASES[name], repeats)
-    with pinned(HwConfig(threads=1)):
-        figures["int8"] = _int8(options.mobilenet_v2, repeats, bars, quick=options.quick)
+    if not options.blocks:
+        with pinned(HwConfig(threads=1)):
+            figures["int8"] = _int8(options.mobilenet_v2, repeats, bars, quick=options.quick)
     print_outcome("protocol", figures, bars)
 
 
@@ -74,14 +85,17 @@ def _protocol(name: str, case: Case, repeats: int) -> dict[str, object]:
     print(f"\n{name}: calls of a subnet, milliseconds, medians of 30 rounds")
     for which, calls in after.items():
         print(f"  after the {which:7}: {'  '.join(f'{call:.3f}' for call in calls)}")
-    spreads = {}
-    for which, block_ms in (("largest", 3.0), ("middle", 0.01), ("middle", 3.0), ("middle", 50.0)):
-        config = MeasureConfig(min_rounds=ROUNDS, max_rounds=ROUNDS, block_ms=block_ms)
-        pair = {"reference": runners[which], "subnet": runners["subnet"]}
-        spreads[f"{which}, blocks of {block_ms:g} ms"] = _spread(pair, config, repeats)
+    timings: dict[str, list[tuple[float, float, float]]] = {}
+    for _ in range(repeats):  # in turn, so that a machine that changes changes for all
+        for which, block_ms, rounds in BLOCKS:
+            config = MeasureConfig(min_rounds=rounds, max_rounds=rounds, block_ms=block_ms)
+            pair = {"reference": runners[which], "subnet": runners["subnet"]}
+            key = f"{which}, {rounds} blocks of {block_ms:g} ms"
+            timings.setdefault(key, []).append(_timing(pair, config))
+    spreads = {key: _spread(own) for key, own in timings.items()}
     for key, (ratio, claimed, seconds) in spreads.items():
         print(
-            f"  beside the {key:24}: ratios of {repeats} timings spread by {ratio:.2f} % (standard deviation); "
+            f"  beside the {key:28}: ratios of {repeats} timings spread by {ratio:.2f} % (standard deviation); "
             f"each said ±{claimed:.2f} % (95 %), took {seconds:.2f} s"
         )
     return {"after": after, "spread_percent": spreads}
@@ -101,17 +115,16 @@ def _after(other: Runner, run: Runner) -> list[float]:
     return [median(column) for column in zip(*rows, strict=True)]
 
 
-def _spread(
-    pair: Mapping[str, Callable[[], object]], config: MeasureConfig, repeats: int
-) -> tuple[float, float, float]:
-    """Standard deviation of the ratio over repeats, what each says of itself, both in per cent; and seconds."""
-    ratios, claimed, seconds = [], [], []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        timing = time_interleaved(pair, config)["subnet"]
-        seconds.append(time.perf_counter() - begin)
-        ratios.append(timing.ratio)
-        claimed.append(timing.ratio_error_percent)
+def _timing(pair: Mapping[str, Callable[[], object]], config: MeasureConfig) -> tuple[float, float, float]:
+    """The ratio, what its timing says of itself in per cent, and seconds."""
+    begin = time.perf_counter()
+    timing = time_interleaved(pair, config)["subnet"]
+    return timing.ratio, timing.ratio_error_percent, time.perf_counter() - begin
+
+
+def _spread(timings: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """Standard deviation of the ratio, what each says of itself, both in per cent; and seconds."""
+    ratios, claimed, seconds = zip(*timings, strict=True)
     return 100 * float(np.std(ratios, ddof=1) / np.mean(ratios)), median(claimed), median(seconds)
 
 
