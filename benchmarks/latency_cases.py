@@ -92,7 +92,7 @@ CASES = {
     "mobilenet_v3_large": Case(model="mobilenet_v3_large", size=224),
     "efficientnet_b0": Case(model="efficientnet_b0", size=224),
     "resolution_kernel": Case(model="mobilenet_v3_large", size=224, rules=_KERNELS),
-    "two_threads": Case(model="resnet50", size=64, options={"threads": 2}),
+    "two_threads": Case(model="resnet50", size=64, options={"threads": 2}, rounds=60),
     "fp32": Case(model="resnet50", size=64, options={"precision": "f32"}),
     "throughput": Case(model="mobilenet_v3_large", size=224, options=_THROUGHPUT, rounds=60),
     "batch_8": Case(model="resnet50", size=64, options={"batch": 8}),
