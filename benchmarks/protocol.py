@@ -1,4 +1,4 @@
-"""What the timing protocol is worth: `OMP_WAIT_POLICY=PASSIVE python -m benchmarks.protocol [--quick] [--int8]`.
+"""What the timing protocol is worth: `OMP_WAIT_POLICY=PASSIVE python -m benchmarks.protocol [--blocks | --int8]`.
 
 In INT8, one thread. Nothing else should run meanwhile. Four questions, on ResNet-50 at 64² and 224² and
 MobileNetV3, each answered by timing the same subnet again and again:
@@ -53,8 +53,9 @@ def main() -> None:
     parser.add_argument("--mobilenet-v2", type=Path, help="torchvision's published weights")
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--quick", action="store_true", help="few repeats of the first network")
-    parser.add_argument("--int8", action="store_true", help="the last question alone")
-    parser.add_argument("--blocks", action="store_true", help="all but the last question")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--int8", action="store_true", help="the last question alone")
+    part.add_argument("--blocks", action="store_true", help="all but the last question")
     options = parser.parse_args()
     repeats = 3 if options.quick else options.repeats
     names = () if options.int8 else NETWORKS[:1] if options.quick else NETWORKS

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from statistics import median
 
 from torch import Tensor
 
@@ -103,12 +104,13 @@ def measure(project: Project) -> Made:
     figures, line = model.figures, model.macs_line
     carried_over = f", carried over from {config.measure.transfer_from}" if model.base else ""
     tau = f", Kendall tau {figures.kendall_tau:.2f}" if figures.count > 1 else ""
+    error = median(own.ratio_error_percent for own in measurements)
     on = "held-out ones" if model.held_out else "those left out in turn"
     return Made(
         paths=tuple("/".join((*place, name)) for name in (MEASUREMENTS, "model.json", CAMPAIGN)),
         line=f"{len(measurements)} subnets timed on {config.hw.name}; predictor ({model.kind}{carried_over}) off by "
-        f"{figures.mape_percent:.1f} % on {on} (a line through MACs: {line.mape_percent:.1f} %){tau} "
-        f"→ {project.folder.path(*place, 'model.json')}",
+        f"{figures.mape_percent:.1f} % on {on} (a line through MACs: {line.mape_percent:.1f} %){tau}, "
+        f"measured to ±{error:.1f} % → {project.folder.path(*place, 'model.json')}",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from shutil import copytree
+from statistics import median
 
 import pytest
 from mini import MINI
@@ -207,6 +208,8 @@ def test_a_model_alone_is_measured_without_data(done: Done) -> None:
     assert "those left out in turn" in told
     folder = Path("runs/resnet18/latency/cpu")
     assert len(lines(folder)) == model(folder).samples == 4
+    error_percent = median(line.ratio_error_percent for line in lines(folder))
+    assert f", measured to ±{error_percent:.1f} % → " in told
     assert "runs/resnet18/latency/cpu/latency.html" in done("show", "latency")
 
 
