@@ -149,7 +149,10 @@ def pinned(hw: HwConfig) -> Iterator[None]:
     if not hasattr(os, "sched_setaffinity") or not hw.cpu_list:
         yield
         return
-    before = {thread: os.sched_getaffinity(thread) for thread in _threads()}
+    before = {}
+    for thread in _threads():
+        with suppress(ProcessLookupError):  # it has ended since it was listed
+            before[thread] = os.sched_getaffinity(thread)
     try:
         for thread in before:
             _pin(thread, hw.cpu_list)

@@ -171,3 +171,11 @@ def test_a_backend_that_has_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(hardware.BACKENDS, "abacus", None)
     with pytest.raises(MeasureError, match=r"hw\.backend: no such backend 'openvino'; known: abacus"):
         prepare(Path("net.xml"), hw)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be pinned here")
+def test_a_thread_that_ends_while_it_is_pinned_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = 2**22 + 1  # above what Linux numbers threads by
+    monkeypatch.setattr(hardware, "_threads", lambda: [0, gone])
+    with hardware.pinned(HwConfig(threads=1)):
+        assert len(os.sched_getaffinity(0)) == 1
